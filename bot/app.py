@@ -29,7 +29,7 @@ from bot.heartbeat.wake_up import Certifying, WakeUp
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import Output, attach_terminal
 from bot.platforms import Chats, access_by, keep
-from bot.reports import Reporter
+from bot.reports.reporter import Reporter
 from bot.runs import Runs
 from bot.setup.proposer_factory import clear_agents
 from bot.setup.service import feed_watchdog, notify, open_state_directory

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, tzinfo
 from itertools import count
 from typing import Any
@@ -60,6 +61,7 @@ def access_by(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -> 
     return Access({platform.name: platform.allowed(settings) for platform in platforms})
 
 
+@dataclass(eq=False)
 class Chats:
     """Serves every chat of the settings; none of them can hold up the experiments or another chat.
 
@@ -67,28 +69,18 @@ class Chats:
     `Delivery`; `say_here` says something in the bot's own terminal.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        access: Access,
-        journal: Journal,
-        preferences: PreferenceStore,
-        status: Callable[[Run], RunStatus],
-        report: Callable[[Event], Awaitable[Message | None]],
-        zone: tzinfo,
-        say_here: Callable[[str], None],
-        platforms: Sequence[Platform] = PLATFORMS,
-    ) -> None:
-        self._settings = settings
-        self._access = access
-        self._platforms = platforms
-        self._journal = journal
-        self._preferences = preferences
-        self._status = status
-        self._report = report
-        self._zone = zone
-        self._say_here = say_here
+    settings: Settings
+    _: KW_ONLY
+    access: Access
+    journal: Journal
+    preferences: PreferenceStore
+    status: Callable[[Run], RunStatus]
+    report: Callable[[Event], Awaitable[Message | None]]
+    zone: tzinfo
+    say_here: Callable[[str], None]
+    platforms: Sequence[Platform] = PLATFORMS
+
+    def __post_init__(self) -> None:
         self._clock = Clock()
         self._fronts: dict[str, Callable[[], FrontHealth]] = {}
         self._checks: dict[str, Sequence[Check]] = {}  # those of each platform that are not well
@@ -97,7 +89,7 @@ class Chats:
 
     async def run(self, answer: Answer) -> None:
         """Serve until cancelled; `answer` is the inbox."""
-        platforms = [functools.partial(self._serve, one, answer) for one in self._platforms]
+        platforms = [functools.partial(self._serve, one, answer) for one in self.platforms]
         await _run_all([*platforms, *self._others(), self._watch_journal])
 
     def health(self) -> list[str]:
@@ -113,7 +105,7 @@ class Chats:
             trouble = (now.error or "connecting").rstrip(".")
             state = "connected" if now.connected else f"not connected: {trouble}"
             lines.append(f"{'ok  ' if now.connected else 'FAIL'}  {name}: {state}; {seen}")
-        refused = refusals(self._journal, last=3)
+        refused = refusals(self.journal, last=3)
         lines += [f"warn  {no.channel}: refused at {self._at(no.at)}: {no.reason}" for no in refused]
         return lines
 
@@ -123,14 +115,14 @@ class Chats:
         async def answer_or_pair(request: Request) -> Reply | None:
             return await (pairing.answer if pairing else answer)(request)
 
-        pairs = platform.pairs and not self._access.lists[platform.name].is_used
+        pairs = platform.pairs and not self.access.lists[platform.name].is_used
         connection = await self._connect(platform, answer_or_pair if pairs else answer)
         if connection is None:
-            for check in _without_token(platform, self._settings):
-                self._say_here(check.sentence)
+            for check in _without_token(platform, self.settings):
+                self.say_here(check.sentence)
             return
         if pairs:
-            pairing = Pairing(platform.name, answer, access=self._access, say_here=self._say_here)
+            pairing = Pairing(platform.name, answer, access=self.access, say_here=self.say_here)
         async with AsyncExitStack() as stack:
             if connection.close is not None:
                 stack.push_async_callback(connection.close)
@@ -156,14 +148,14 @@ class Chats:
         name = platform.name.capitalize()
         for failures in count(1):
             try:
-                connection = platform.connect(self._settings, answer, self._clock)
+                connection = platform.connect(self.settings, answer, self._clock)
             except Exception as error:  # noqa: BLE001 - whatever a library finds wrong with its surroundings
-                self._report_unavailable(name, why_unavailable(error, self._settings))
+                self._report_unavailable(name, why_unavailable(error, self.settings))
                 await asyncio.sleep(backoff(CONNECT_WAITS, failures))
             else:
                 break
         if self._unavailable.pop(name, None):
-            self._say_here(f"{name} is set up now.")
+            self.say_here(f"{name} is set up now.")
         return connection
 
     async def _check(self, name: str, connection: Connection) -> None:
@@ -177,7 +169,7 @@ class Chats:
             for check in checks:
                 if check not in said:
                     log.log(logging.INFO if check.ok else logging.WARNING, "%s", check.sentence)
-                    self._say_here(check.sentence)
+                    self.say_here(check.sentence)
             if not bad:
                 return
             said = checks
@@ -187,14 +179,14 @@ class Chats:
         if self._unavailable.get(name) != reason:
             self._unavailable[name] = reason
             log.error("%s is unavailable: %s", name, reason)
-            self._say_here(f"{name} is unavailable: {reason}")
+            self.say_here(f"{name} is unavailable: {reason}")
 
     async def _watch_journal(self) -> None:
         """Say so in every chat when the state file cannot be written: what else is sent waits for it."""
         told: Blocked | None = None
         while True:
             await self._clock.sleep(BLOCKED_SECONDS / 10)
-            blocked = self._journal.blocked
+            blocked = self.journal.blocked
             if blocked is None and told is not None:
                 told = None
                 await self._say("The state file can be written again: experiments and messages go on.")
@@ -207,11 +199,11 @@ class Chats:
                 )
 
     async def _say(self, text: str) -> None:
-        self._say_here(text)
+        self.say_here(text)
         await asyncio.gather(*(_send(channel, spacing, text) for channel, spacing in self._places))
 
     def _others(self) -> list[Service]:
-        urls = self._settings.apprise_urls.get_secret_value().split(",")
+        urls = self.settings.apprise_urls.get_secret_value().split(",")
         return [functools.partial(self._other, url.strip()) for url in urls if url.strip()]
 
     async def _other(self, url: str) -> None:
@@ -226,37 +218,37 @@ class Chats:
         await serve()
 
     def _place(self, channel: Channel, spacing: Spacing, *, with_card: bool) -> list[Service]:
-        shown = functools.partial(pressable, role=self._access.highest_role(channel.name))
+        shown = functools.partial(pressable, role=self.access.highest_role(channel.name))
         keeper = topics = None
         if with_card:
             if isinstance(channel, Forum):
-                topics = RunTopics(channel, self._journal, clock=self._clock)
+                topics = RunTopics(channel, self.journal, clock=self._clock)
             keeper = LiveCards(
                 channel,
-                self._journal,
-                status=self._status,
+                self.journal,
+                status=self.status,
                 spacing=spacing,
-                zone=self._zone,
+                zone=self.zone,
                 clock=self._clock,
                 topics=topics,
                 shown=shown,
             )
         delivery = Delivery(
             channel,
-            self._journal,
-            preferences=lambda: self._preferences.get(channel.name),
+            self.journal,
+            preferences=lambda: self.preferences.get(channel.name),
             thread=keeper.thread if keeper else None,
-            report=self._report,
+            report=self.report,
             shown=shown,
             spacing=spacing,
             clock=self._clock,
-            zone=self._zone,
+            zone=self.zone,
         )
         self._places.append((channel, spacing))
         return [delivery.run, *(part.run for part in (keeper, topics) if part is not None)]
 
     def _at(self, when: float) -> str:
-        return f"{datetime.fromtimestamp(when, self._zone):%Y-%m-%d %H:%M}"
+        return f"{datetime.fromtimestamp(when, self.zone):%Y-%m-%d %H:%M}"
 
 
 def why_unavailable(error: Exception, settings: Settings) -> str:

@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from bot.current import CurrentRun
@@ -23,12 +24,14 @@ from bot.setup.trainings import evaluation_check, examine_sandbox, start_checks
 from loop.engine.ahead.prefetch import ProposerFailure
 from loop.engine.conductor import nothing_closes
 from loop.engine.plan import NO_SANDBOX
+from loop.engine.remote.trainings import RemoteTrainings
 from loop.engine.run import Engine
+from loop.engine.trainings import Trainings
 from loop.errors import DiskError, UserError
 from loop.evaluation.evaluator import evaluator_of
 from loop.experiment import Actor, Reason, Run, RunState
 from loop.files import writing
-from loop.folders import RunFolders
+from loop.folders import RunFolders, worktree
 from loop.git.checkout import Source
 from loop.git.repository import (
     branches,
@@ -53,10 +56,6 @@ from notifiers.text.status import RunPlan, sandbox_text
 log = logging.getLogger(__name__)
 
 ENDING_SECONDS = 10.0  # that a run which was stopped has at the end of the bot
-
-
-def worktree(home: Path, tag: str) -> Path:
-    return home / "worktrees" / tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +97,7 @@ async def no_blocker(_: Run) -> Reason | None:
     return None
 
 
+@dataclass(eq=False)
 class Runs:
     """Starts runs, goes on with them and keeps their tasks.
 
@@ -107,33 +107,27 @@ class Runs:
     ended with an error or a run was paused by a blocker.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        repository: Path,
-        journal: Journal,
-        environ: Mapping[str, str],
-        today: Callable[[], date],
-        blocker: Callable[[Run], Awaitable[Reason | None]] = no_blocker,
-        lane_blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
-    ) -> None:
-        self.journal = journal
-        self.current = CurrentRun(journal, self._conducted)
-        self.repository = repository
+    settings: Settings
+    _: KW_ONLY
+    repository: Path
+    journal: Journal
+    environ: Mapping[str, str]
+    today: Callable[[], date]
+    blocker: Callable[[Run], Awaitable[Reason | None]] = no_blocker
+    lane_blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes
+
+    def __post_init__(self) -> None:
+        self.current = CurrentRun(self.journal, self._conducted)
         self.trouble = asyncio.Event()
-        self._settings = settings
-        self._environ = environ
         self._launcher = Launcher(
-            settings.home / "environments",
-            override=settings.train_command,
-            editable=settings.editable,
-            environ=training_environment(environ, {}, let_through=settings.train_env),
+            self.settings.home / "environments",
+            override=self.settings.train_command,
+            editable=self.settings.editable,
+            environ=training_environment(self.environ, {}, let_through=self.settings.train_env),
         )
-        self._today = today
-        self._blocker = blocker
-        self._lane_blocker = lane_blocker
-        self._trainer = Trainer(settings.secrets | secrets_in(environ), settings.summary_pattern)
+        self._trainer = Trainer(
+            self.settings.secrets | secrets_in(self.environ), self.settings.summary_pattern
+        )
         self._making = threading.RLock()  # of the two below, which worker threads fill
         self._workspaces: dict[int, Workspace] = {}
         self._engines: dict[int, Engine] = {}
@@ -141,7 +135,7 @@ class Runs:
         self._is_prepared = False
         self._sandbox: SandboxFacts | None = None
         self._slots: tuple[Slot, ...] | None = None
-        self.nodes = nodes_of(settings, self._trainer, self._engines.values)
+        self.nodes = nodes_of(self.settings, self._trainer, self._engines.values)
 
     # Runs
 
@@ -165,7 +159,7 @@ class Runs:
             return self._workspaces[run.id]
 
     def worktree(self, tag: str) -> Path:
-        return worktree(self._settings.home, tag)
+        return worktree(self.settings.home, tag)
 
     async def prepare(self) -> None:
         """Make the embedded template and its data, once, where new runs are of it.
@@ -173,8 +167,8 @@ class Runs:
         Raises:
             UserError: the data could not be prepared.
         """
-        if self._settings.repository is None and not self._is_prepared:
-            await prepare_embedded(self._settings)
+        if self.settings.repository is None and not self._is_prepared:
+            await prepare_embedded(self.settings)
             self._is_prepared = True
 
     def plan_run(self, tag: str | None = None, *, quickly: bool = True, lanes: str | None = None) -> RunPlan:
@@ -184,7 +178,7 @@ class Runs:
         """
         self._require_free_device()
         slots = choose_slots(self.slots(), lanes)
-        settings = self._settings
+        settings = self.settings
         facts = inspect(
             self.repository,
             settings.base_branch or None,
@@ -192,19 +186,19 @@ class Runs:
             frozen=settings.frozen,
         )
         taken = self._taken_tags()
-        tag = tag or propose_tag(self._today(), taken)
+        tag = tag or propose_tag(self.today(), taken)
         check_tag(tag)
         if tag in taken:
             raise UserError(f"The branch or run {tag} exists already. Choose another tag.")
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
         settings.deadline(budget)  # refused before anything is made
-        checks = start_checks(settings, self._environ, self.sandbox, quickly=quickly)
+        checks = start_checks(settings, self.environ, self.sandbox, quickly=quickly)
         lacking = failures(checks if settings.repository else (*checks, data_check(settings, facts)))
         left_out, unused = uncommitted(settings, facts), unused_budget(settings, fixed)
         return RunPlan(
             tag=tag,
-            other_tag=propose_tag(self._today(), taken | {tag}),
+            other_tag=propose_tag(self.today(), taken | {tag}),
             repository=facts.path,
             base_branch=facts.base_branch,
             base_commit=facts.base_commit,
@@ -232,7 +226,7 @@ class Runs:
             plan.base_commit,
             editable=workspace.editable,
             frozen=workspace.frozen,
-            link_paths=self._settings.link_paths,
+            link_paths=self.settings.link_paths,
         )
         workspace.create(plan.base_commit)
         return self.journal.create_run(
@@ -240,8 +234,8 @@ class Runs:
             repository=self.repository,
             base_branch=plan.base_branch,
             base_commit=plan.base_commit,
-            metric=self._settings.metric,
-            goal=self._settings.metric_goal,
+            metric=self.settings.metric,
+            goal=self.settings.metric_goal,
             time_budget=plan.budget,
             answered_in=answered_in,
             remarks=plan.remarks,
@@ -251,7 +245,7 @@ class Runs:
     def _require_free_device(self) -> None:
         run = self.current.now()
         if run is not None and run.state not in (RunState.DONE, RunState.STOPPED):
-            up = own_command(f"up --tag {run.tag}", self._settings.home)
+            up = own_command(f"up --tag {run.tag}", self.settings.home)
             raise UserError(
                 f"Run {run.tag} is {run.state.value} on this machine. /stop it first "
                 f"(if no bot is running, start it with `{up}`)."
@@ -346,7 +340,7 @@ class Runs:
 
     async def _is_blocked(self, run: Run) -> bool:
         """Look what keeps the run, whose training has just ended, from another one, and pause it for that."""
-        reason = await self._blocker(run)
+        reason = await self.blocker(run)
         if reason is None:
             return False
         with suppress(UserError):  # it is paused already
@@ -387,8 +381,8 @@ class Runs:
         """
         with self._making:
             if self._sandbox is None:
-                with writing(self._settings.home):
-                    self._sandbox = examine_sandbox(self._settings, self._launcher.environ)
+                with writing(self.settings.home):
+                    self._sandbox = examine_sandbox(self.settings, self._launcher.environ)
                 log.info("sandbox: %s", sandbox_text(self._sandbox))
             return self._sandbox
 
@@ -398,7 +392,7 @@ class Runs:
             return self.nodes.slots(run)
         with self._making:
             if self._slots is None:
-                settings = self._settings
+                settings = self.settings
                 self._slots = find_slots(settings.lanes, self._launcher.environ, settings.train_command)
                 log.info("lanes: %s", ", ".join(slot.device for slot in self._slots) or "one")
             return tuple(slot for slot in self._slots if run and slot.index in run.lanes) or self._slots
@@ -407,44 +401,47 @@ class Runs:
         """Yield what the numbers of each run that goes on are checked with."""
         for state in self.loops():
             if engine := self.engine_if_made(state.run):
-                name = evaluator_of(self._settings.evaluate, state.run.repository, state.run.base_commit)
+                name = evaluator_of(self.settings.evaluate, state.run.repository, state.run.base_commit)
                 if name and not engine.evaluations.checks(state.run):
                     yield Check("evaluation", None, "off in this run, as the baseline's was not believed")
                 else:
                     yield evaluation_check(name, engine.evaluations.description)
 
     def _make_engine(self, run: Run) -> Engine:
-        settings = self._settings
+        settings = self.settings
         sandbox = NO_SANDBOX if self.nodes else self.sandbox().sandbox
-        plan = make_plan(settings, run, launcher=self._launcher, environ=self._environ, sandbox=sandbox)
+        plan = make_plan(settings, run, launcher=self._launcher, environ=self.environ, sandbox=sandbox)
+        workspace, folders = self.workspace(run), RunFolders(settings.home, run.id)
+        make = partial(RemoteTrainings, self.nodes.cluster) if self.nodes else Trainings
         return Engine(
             run,
-            plan=plan,
-            journal=self.journal,
-            workspace=self.workspace(run),
-            trainer=self._trainer,
-            proposer=make_researcher(
+            make(
+                plan,
+                journal=self.journal,
+                workspace=workspace,
+                trainer=self._trainer,
+                folders=folders,
+                slots=self.slots(run),
+            ),
+            make_researcher(
                 settings,
                 run,
                 journal=self.journal,
-                workspace=self.workspace(run),
-                folders=RunFolders(settings.home, run.id),
-                environ=self._environ,
+                workspace=workspace,
+                folders=folders,
+                environ=self.environ,
                 pause=self.pause,
             ),
-            folders=RunFolders(settings.home, run.id),
             is_blocked=self._is_blocked,
-            blocker=self.nodes.blocker if self.nodes else self._lane_blocker,
-            slots=self.slots(run),
-            cluster=self.nodes.cluster if self.nodes else None,
+            blocker=self.nodes.blocker if self.nodes else self.lane_blocker,
         )
 
     def _make_workspace(self, tag: str, repository: Path, base: str) -> Workspace:
-        editable = self._settings.editable
+        editable = self.settings.editable
         return Workspace(
             repository=repository,
             path=self.worktree(tag),
             tag=tag,
             editable=editable,
-            frozen=with_imports(repository, base, self._settings.frozen, editable=editable),
+            frozen=with_imports(repository, base, self.settings.frozen, editable=editable),
         )

@@ -214,8 +214,7 @@ class Outcome:
 class Reason:
     """Who changed a run's state, and why. It holds no sentence: `notifiers/text/words.py` makes one of it.
 
-    `name` is a person's, empty where unknown. `facts` are what a sentence says of the cause. `answered_in` is
-    the channel that reads of the change in the answer to a command, empty for none.
+    `facts` are what a sentence says of the cause; `name` and `answered_in` are as in `Asker`.
     """
 
     by: Actor
@@ -224,17 +223,19 @@ class Reason:
     facts: Mapping[str, object] = field(default_factory=dict)
     answered_in: str = ""
 
-    def to_data(self) -> dict[str, object]:
-        return {
-            "by": self.by,
-            "name": self.name,
-            "cause": self.cause,
-            "facts": dict(self.facts),
-            "answered_in": self.answered_in,
-        }
-
 
 BY_COMMAND = Reason(Actor.PERSON)
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asked for something, and the channel that has the answer; both empty where the loop did."""
+
+    name: str = ""
+    answered_in: str = ""
+
+
+UNASKED = Asker()
 
 
 @dataclass(frozen=True, slots=True)

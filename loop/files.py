@@ -196,3 +196,11 @@ def check_path(path: str) -> None:
         raise UserError(
             f"{path!r} is not a path inside the repository: write it like train.py or src/train.py."
         )
+
+
+def has_something(path: Path) -> bool:
+    """Tell whether a path is there, and no folder with nothing in it."""
+    try:
+        return any(path.iterdir()) if path.is_dir() else path.exists()
+    except OSError:
+        return path.exists()

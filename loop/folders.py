@@ -37,3 +37,7 @@ class RunFolders:
 
     def log(self, number: int) -> Path:
         return self.logs / f"{number}.log"
+
+
+def worktree(home: Path, tag: str) -> Path:
+    return home / "worktrees" / tag

@@ -1,16 +1,21 @@
-"""What a person types into a shell, as it works on this machine: this program, and what installs packages."""
+"""Commands: what a person types into a shell, as it works on this machine, and what we ask programs."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 PROGRAM = "autoresearch"
 USUAL_HOME = "~/.local/share/autoresearch"
 """The state directory where none is named."""
+
+NOT_RUN = 127  # the exit status of what did not start, or not end in time
 
 
 def own_command(words: str, home: Path | None = None) -> str:
@@ -42,3 +47,42 @@ def _is_made_by_uv(python: Path) -> bool:
     except (OSError, ValueError):
         return False
     return any(line.startswith("uv =") for line in lines) and not any(python.parent.glob("pip*"))
+
+
+def run(
+    argv: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 20.0,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with our own environment where none is given.
+
+    One that does not start or not end in time has `NOT_RUN` as its exit status, and says why in `stderr`.
+    """
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    try:
+        process = subprocess.Popen(
+            argv, cwd=cwd, env=environment, stdin=null, stdout=pipe, stderr=pipe, text=True, errors="replace"
+        )
+    except OSError as error:
+        return subprocess.CompletedProcess(argv, NOT_RUN, "", str(error))
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
+        try:
+            said, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                # One that hangs in a driver cannot be killed, and `subprocess.run` would wait for it.
+                process.wait(timeout=1.0)
+            return subprocess.CompletedProcess(argv, NOT_RUN, "", str(error))
+    return subprocess.CompletedProcess(argv, process.returncode, said, errors)
+
+
+def answer_of(
+    *command: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None, seconds: float = 20.0
+) -> str | None:
+    """Return what a program prints; None where it fails, is missing or does not answer in time."""
+    done = run(command, environ, seconds, cwd)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -64,6 +64,10 @@ class Reply:
     for_all: bool = False
     brief: bool = False
 
+    @classmethod
+    def changed(cls, text: str, *, brief: bool = False) -> Reply:
+        return cls(Message(text), for_all=True, brief=brief)
+
 
 class ChannelError(Exception):
     """A message was not taken. The text says why, without any secret."""

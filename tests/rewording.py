@@ -146,7 +146,7 @@ class LoneBot:
         from bot.heartbeat.heartbeat import Heartbeat
         from bot.runs import Runs
         from bot.setup.settings import Settings
-        from loop.process.machine import Disk
+        from loop.machine import Disk
         from loop.store.journal import Journal
 
         self.home = home

@@ -296,7 +296,7 @@ def bundle(
     """Make a clean branch of what was kept, and files for a pull request; nothing is pushed."""
     import asyncio
 
-    from bot.reports import bundle_folder, make_bundle, open_workspace
+    from bot.reports.bundle import bundle_folder, make_bundle, open_workspace
 
     settings = context.obj()
     with open_run(settings, tag) as (journal, run):

@@ -156,7 +156,7 @@ def _completed(content: Content, settings: Settings, run: Run) -> Content:
 
     There is no provenance while nothing was kept, or where git has lost the commit.
     """
-    from bot.reports import open_workspace, provenance_of
+    from bot.reports.bundle import open_workspace, provenance_of
     from loop.logs.progress import kept_curve
     from loop.logs.tail import read_tail
     from loop.results.constants import moves_of

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
+from loop.experiment import Asker
+
 LOCAL = "local"
 """The platform of the bot's own socket, which only this machine's user can open."""
 
@@ -41,6 +43,10 @@ class Sender:
         if self.is_local:
             return TERMINAL
         return ":".join(filter(None, (self.platform, self.place, self.topic)))
+
+    @property
+    def asker(self) -> Asker:
+        return Asker(self.name, self.channel)
 
 
 HERE = Sender(LOCAL, user="", place="", name="")

@@ -9,10 +9,11 @@ from datetime import tzinfo
 from typing import TypeAlias
 
 from bot.commands.access import Request
-from bot.commands.ideas import IdeaCommands, changed
+from bot.commands.ideas import IdeaCommands
 from bot.commands.table import COMMANDS, USUAL, Call, find_command
 from bot.heartbeat.health import health_checks, incident_lines, loop_check
-from bot.reports import Reporter, bundle_folder, make_bundle
+from bot.reports.bundle import bundle_folder, make_bundle
+from bot.reports.reporter import Reporter
 from bot.runs import Runs
 from bot.setup.doctor import Check, examine, examine_services, render
 from bot.setup.settings import Settings
@@ -22,7 +23,7 @@ from loop.errors import UserError
 from loop.evaluation.certainty import read_certainty
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
-from loop.experiment import Actor, EventKind, Goal, Reason, Run, RunState
+from loop.experiment import Actor, Asker, EventKind, Goal, Reason, Run, RunState
 from loop.folders import RunFolders
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
@@ -121,51 +122,51 @@ class CommandHandlers(IdeaCommands):
         return Reply(Message("Cancelled."), replaces=True)
 
     async def _pause(self, call: Call, request: Request) -> Reply:
-        engine = await self._engine(await self.meant_run(request))
+        engine = await self.steered(request)
         now, tag = call.has("now"), engine.run.tag
         await engine.pause(now=now, reason=_order(request))
         if engine.run.state is RunState.PAUSING:
-            return changed(
+            return Reply.changed(
                 f"Run {tag} pauses after the current experiment. /pause now ends it at once.", brief=True
             )
         then = "reruns the interrupted experiment" if now else "continues it"
-        return changed(f"Run {tag} is paused. /resume {then}. Best: {look_at(tag)}", brief=True)
+        return Reply.changed(f"Run {tag} is paused. /resume {then}. Best: {look_at(tag)}", brief=True)
 
     async def _resume(self, _: Call, request: Request) -> Reply:
-        engine = await self._engine(await self.meant_run(request))
+        engine = await self.steered(request)
         await engine.resume(reason=_order(request))
         self._host.conduct(engine.run, self._settings.experiments)
-        return changed(f"Run {engine.run.tag} continues.", brief=True)
+        return Reply.changed(f"Run {engine.run.tag} continues.", brief=True)
 
     async def _stop(self, _: Call, request: Request) -> Reply:
         run, order = await self.meant_run(request), _order(request)
         if not request.sender.is_local:
             order = replace(order, answered_in="")  # the event brings the report
-        await (await self._engine(run)).stop(reason=order)
-        return changed(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
+        await (await in_thread(self._host.engine, run)).stop(reason=order)
+        return Reply.changed(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
     async def _retag(self, call: Call, request: Request) -> Reply:
         old, new = call.arguments["old"], call.arguments["new"]
         run = await in_thread(self._journal.run, old)
         if run is None:
             raise UserError(f"No run {old}: /runs lists all runs.")
-        await (await self._engine(run)).retag(new, answered_in=request.sender.channel)
-        return changed(retagged_text(old, new))
+        await (await in_thread(self._host.engine, run)).retag(new, answered_in=request.sender.channel)
+        return Reply.changed(retagged_text(old, new))
 
     async def _skip(self, _: Call, request: Request) -> Reply:
-        engine = await self._engine(await self.meant_run(request))
+        engine = await self.steered(request)
         given_up = await engine.skip(answered_in=_answered_in(request))
         if isinstance(given_up, Repeat):
-            return changed(f"Skipping a repeat of experiment #{given_up.number}.", brief=True)
-        return changed(f"Skipping experiment #{given_up.number}: {given_up.description}", brief=True)
+            return Reply.changed(f"Skipping a repeat of experiment #{given_up.number}.", brief=True)
+        return Reply.changed(f"Skipping experiment #{given_up.number}: {given_up.description}", brief=True)
 
     async def _rerun(self, call: Call, request: Request) -> Reply:
-        engine = await self._engine(await self.meant_run(request))
-        number, times, sender = call.count("n"), call.count("k", 1), request.sender
-        await engine.rerun(number, times, name=sender.name, answered_in=sender.channel)
+        engine = await self.steered(request)
+        number, times = call.count("n"), call.count("k", 1)
+        await engine.rerun(number, times, request.sender.asker)
         run, again = engine.run, "once more" if times == 1 else f"{times} more times"
         when = "next" if run.state is RunState.RUNNING else f"after /resume, as run {run.tag} is {run.state}"
-        return changed(f"Experiment #{number} will be trained {again}, {when}.")
+        return Reply.changed(f"Experiment #{number} will be trained {again}, {when}.")
 
     async def _accept(self, call: Call, request: Request) -> Reply:
         return await self._correct(EventKind.ACCEPTED, call, request)
@@ -174,24 +175,23 @@ class CommandHandlers(IdeaCommands):
         return await self._correct(EventKind.REJECTED, call, request)
 
     async def _correct(self, kind: EventKind, call: Call, request: Request) -> Reply:
-        engine, number = await self._engine(await self.meant_run(request)), call.count("n")
-        answered_in = _answered_in(request)
-        correction = await engine.correct(kind, number, name=request.sender.name, answered_in=answered_in)
-        return changed(corrected_text(kind, number, correction.retried), brief=True)
+        engine, number = await self.steered(request), call.count("n")
+        by = Asker(request.sender.name, _answered_in(request))
+        correction = await engine.correct(kind, number, by)
+        return Reply.changed(corrected_text(kind, number, correction.retried), brief=True)
 
     async def _certify(self, _: Call, request: Request) -> Reply:
-        engine = await self._engine(await self.meant_run(request))
-        sender, run = request.sender, engine.run
-        asked = await engine.certify(name=sender.name, answered_in=sender.channel)
-        cost = duration(await in_thread(engine.certifier.seconds, run, asked.pairs))
+        engine = await self.steered(request)
+        asked = await engine.certify(request.sender.asker)
+        cost = duration(await in_thread(engine.certifier.seconds, engine.run, asked.pairs))
         each = f"The best program and the baseline will be trained {asked.pairs} times each"
         return await self._trained(engine, f"{each}, about {cost}", request)
 
     async def _prune(self, call: Call, request: Request) -> Reply:
-        engine, sender = await self._engine(await self.meant_run(request)), request.sender
+        engine, sender = await self.steered(request), request.sender
         given = call.text("numbers") or ""
         if not given:
-            count, seconds = await engine.prune(name=sender.name, answered_in=sender.channel)
+            count, seconds = await engine.prune(sender.asker)
             keeps = "1 keep" if count == 1 else f"{count} keeps, one at a time"
             text = f"The best program will be trained without {keeps}, about {duration(seconds)}"
             return await self._trained(engine, text, request)
@@ -199,7 +199,7 @@ class CommandHandlers(IdeaCommands):
         if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in found):
             raise UserError(f"Usage: {call.command.usage}, for example {call.command.example}")
         numbers = sorted({int(word) for word in found})
-        idea = await engine.remove(numbers, name=sender.name or sender.platform, answered_in=sender.channel)
+        idea = await engine.remove(numbers, Asker(sender.name or sender.platform, sender.channel))
         text = f"The best program without {', '.join(f'#{each}' for each in numbers)} will be tried"
         return await self._trained(engine, f"{text} as one experiment (idea #{idea.id})", request, more=1)
 
@@ -210,8 +210,8 @@ class CommandHandlers(IdeaCommands):
             await engine.resume(reason=_order(request))
             self._host.conduct(engine.run, more)
         elif run.state is not RunState.RUNNING:
-            return changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
-        return changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
+            return Reply.changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
+        return Reply.changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
 
     # Questions
 
@@ -277,7 +277,7 @@ class CommandHandlers(IdeaCommands):
         if experiment.status:
             path = RunFolders(self._settings.home, run.id).log(experiment.number)
         else:
-            path = (await self._engine(run)).live_log(experiment)
+            path = (await in_thread(self._host.engine, run)).live_log(experiment)
         tail = await in_thread(read_tail, path, limit=LOG_BYTES)
         text = without_secrets(tail, self._settings.secrets)
         return log_message(experiment, text, cut_off=len(tail.encode()) >= LOG_BYTES)

@@ -66,6 +66,10 @@ class IdeaCommands:
             raise UserError(f"Not done: this is about run {other.tag}, and commands steer run {run.tag} now.")
         return run
 
+    async def steered(self, request: Request) -> Engine:
+        """Return the engine of the run that a command steers; raises as `meant_run`."""
+        return await in_thread(self._host.engine, await self.meant_run(request))
+
     async def _idea(self, call: Call, request: Request) -> Reply:
         run, sender = await self.meant_run(request), request.sender
         if dropped := _DROP.fullmatch(call.arguments["text"]):
@@ -105,7 +109,7 @@ class IdeaCommands:
         await in_thread(lambda: box.give_up(idea, reason, answered_in=channel))
         if engine := self._host.engine_if_made(run):
             engine.prefetch.withdraw(lambda proposal: proposal.idea == number)
-        return changed(f"Idea #{number} is dropped: {idea.text}")
+        return Reply.changed(f"Idea #{number} is dropped: {idea.text}")
 
     def _look_at(self, run: Run, text: str) -> tuple[bool, str]:
         """Return whether an idea is an edit as it stands, and a sentence where that is not obvious.
@@ -175,18 +179,16 @@ class IdeaCommands:
     async def _wish(self, wish: Wish, call: Call, request: Request) -> Reply:
         await self.meant_run(request)
         run, experiment = await self._experiment(call, request)
-        number, sender = experiment.number, request.sender
+        number = experiment.number
         if number == 0:
             raise UserError("Experiment #0 is the baseline: it changes nothing.")
         if run.state is RunState.STOPPED:
             raise UserError(f"Run {run.tag} is stopped: nothing more is proposed.")
         wishes, off = Wishes(self._journal), call.has("off")
         wanted = None if off else wish
-        put = await in_thread(
-            lambda: wishes.put(experiment, wanted, name=sender.name, answered_in=sender.channel)
-        )
+        put = await in_thread(wishes.put, experiment, wanted, request.sender.asker)
         if off:
-            return changed(wish_text(number, None) if put else f"#{number} steers nothing.")
+            return Reply.changed(wish_text(number, None) if put else f"#{number} steers nothing.")
         found = await in_thread(wishes.read, run.id)
         said = next(each for each in found if each.number == number)
         if engine := self._host.engine_if_made(run):
@@ -206,9 +208,6 @@ class IdeaCommands:
         return any(choice.name != SEARCH for choice in self._settings.proposer)
 
     # Parts of all handlers
-
-    async def _engine(self, run: Run) -> Engine:
-        return await in_thread(self._host.engine, run)
 
     async def _experiment(self, call: Call, request: Request, name: str = "n") -> tuple[Run, Experiment]:
         run, number = await self.asked_run(request), call.count(name)
@@ -231,7 +230,3 @@ def _obeyed(said: Wished, *, has_models: bool) -> str:
     if has_models:
         obeyed.append("models are told")
     return "; ".join(obeyed)
-
-
-def changed(text: str, *, brief: bool = False) -> Reply:
-    return Reply(Message(text), for_all=True, brief=brief)

@@ -11,8 +11,8 @@ from bot.heartbeat.probe import LoopVitals, Outage, Vitals
 from loop.errors import backoff
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.lanes.protocol import Slot
+from loop.machine import ClockChange, Disk, Gpu, GpuProcess
 from loop.process.liveness import Marked, Owner, is_stalled
-from loop.process.machine import ClockChange, Disk, Gpu, GpuProcess
 from loop.process.trainer import Process
 from notifiers.text.words import cause_text
 

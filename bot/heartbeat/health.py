@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bot.setup.doctor import Check
 from loop.experiment import Actor, Cause, EventKind, Purpose, Run, RunState
+from loop.machine import GpuProcess, look_at_gpus
 from loop.process.liveness import Marked, find_marked
-from loop.process.machine import GpuProcess, look_at_gpus
 from loop.shell import own_command
 from loop.store.events import Call, last_incidents, open_calls
 from loop.store.evidence.repeats import trainings_under_way

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -45,8 +46,8 @@ from bot.runs import LoopState, Runs
 from loop.errors import UserError
 from loop.experiment import EventKind, Reason, Run
 from loop.lanes.protocol import Slot
+from loop.machine import ClockChange, ClockWatch
 from loop.process.liveness import Marked, end_orphan
-from loop.process.machine import ClockChange, ClockWatch
 from loop.process.trainer import Process
 from loop.process.worker import in_thread
 from loop.store.events import remind
@@ -72,6 +73,7 @@ async def find_lane_blocker(examiner: Examiner, run: Run, slot: Slot) -> Reason 
     return lane_blocker(slot, vitals.loops[0], vitals)
 
 
+@dataclass(eq=False)
 class Heartbeat:
     """Looks after `runs`: `beat` checks everything, `watch` only what cannot wait for a beat.
 
@@ -79,28 +81,19 @@ class Heartbeat:
     given the problems that only a person can fix. It is used from one event loop.
     """
 
-    def __init__(
-        self,
-        runs: Runs,
-        examiner: Examiner,
-        *,
-        journal: Journal,
-        minutes: float,
-        stall_minutes: float,
-        report: Callable[[Sequence[str]], Awaitable[None]],
-        clock: ClockWatch | None = None,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._runs = runs
-        self._examiner = examiner
-        self._journal = journal
-        self._minutes = minutes
-        self._stall_minutes = stall_minutes
-        self._report = report
-        self._clock = clock or ClockWatch()
-        self._now = now
+    runs: Runs
+    examiner: Examiner
+    _: KW_ONLY
+    journal: Journal
+    minutes: float
+    stall_minutes: float
+    report: Callable[[Sequence[str]], Awaitable[None]]
+    clock: ClockWatch = field(default_factory=ClockWatch)
+    now: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._lock = asyncio.Lock()  # one beat at a time
-        self._last = now()
+        self._last = self.now()
         self._next = inf  # seconds after which the last beat wants another one
         # What a beat must know of those before it:
         self._change = ClockChange()
@@ -112,7 +105,7 @@ class Heartbeat:
 
         Call it once this bot's session has begun, and before the runs go on.
         """
-        self._absences = await in_thread(self._examiner.absences)
+        self._absences = await in_thread(self.examiner.absences)
 
     async def run(self) -> None:
         """Beat at the start, when the runs are in trouble, and when a beat wants another look soon.
@@ -120,11 +113,11 @@ class Heartbeat:
         The beats in between are made by the schedule.
         """
         while True:
-            self._runs.trouble.clear()
+            self.runs.trouble.clear()
             await self.beat()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._next if self._next < inf else None):
-                    await self._runs.trouble.wait()
+                    await self.runs.trouble.wait()
 
     async def beat(self) -> None:
         async with self._lock:
@@ -133,8 +126,8 @@ class Heartbeat:
             except Exception as error:
                 log.exception("the heartbeat failed")
                 found = (f"the heartbeat failed: {error}",)
-            self._last = self._now()
-        await self._report(found)
+            self._last = self.now()
+        await self.report(found)
 
     async def watch(self) -> None:
         """Look for what cannot wait: a training that hangs, a machine that woke up, a moved branch."""
@@ -143,23 +136,23 @@ class Heartbeat:
             await self.beat()
             return
         try:
-            await self._runs.check_branches()
+            await self.runs.check_branches()
         except (UserError, StoreError) as error:
             log.warning("the branches of runs cannot be read: %s", error)
         async with self._lock:
-            for loop in await in_thread(self._examiner.watch, self._runs.loops()):
-                for action in end_training(loop, stall_minutes=self._stall_minutes):
+            for loop in await in_thread(self.examiner.watch, self.runs.loops()):
+                for action in end_training(loop, stall_minutes=self.stall_minutes):
                     await self._try(action)
 
     def on_time(self) -> bool:
         """Tell whether beats come; if not, something hangs."""
-        return self._now() - self._last <= MISSED * 60 * self._minutes
+        return self.now() - self._last <= MISSED * 60 * self.minutes
 
     async def _beat(self) -> tuple[str, ...]:
         self._look_at_clock()
         vitals = await in_thread(
-            self._examiner.examine,
-            self._runs.loops(),
+            self.examiner.examine,
+            self.runs.loops(),
             outages=dict(self._outages),
             absences=self._absences,
             clock=self._change,
@@ -167,19 +160,19 @@ class Heartbeat:
         for line in clock_lines(self._change):
             log.warning("%s", line)
         self._next = inf
-        for action in decide(vitals, stall_minutes=self._stall_minutes):
+        for action in decide(vitals, stall_minutes=self.stall_minutes):
             await self._try(action)
         self._change, self._absences = ClockChange(), {}
         await in_thread(self._remind)
-        await in_thread(self._journal.beat)
+        await in_thread(self.journal.beat)
         return problems(vitals)
 
     def _remind(self) -> None:
-        for run in self._journal.active_runs():
-            remind(self._journal, run, now=time.time(), after=REMIND_SECONDS)
+        for run in self.journal.active_runs():
+            remind(self.journal, run, now=time.time(), after=REMIND_SECONDS)
 
     def _look_at_clock(self) -> None:
-        change = self._clock.look()
+        change = self.clock.look()
         self._change = ClockChange(self._change.jumped + change.jumped, self._change.slept + change.slept)
 
     async def _try(self, action: Action) -> None:
@@ -193,7 +186,7 @@ class Heartbeat:
             case Restart(run, outage):
                 log.warning("run %s: restarting its loop after: %s", run.tag, outage.reason)
                 self._outages[run.id] = outage
-                self._runs.restart(run)
+                self.runs.restart(run)
             case Recovered(run, reason, minutes):
                 self._outages.pop(run.id, None)
                 await self._note(run, EventKind.RUN_RECOVERED, reason=reason, minutes=round(minutes, 1))
@@ -202,11 +195,11 @@ class Heartbeat:
             case EndOrphan(orphan):
                 await in_thread(_kill, orphan)
             case Pause(run, reason):
-                await self._runs.pause(run, reason)
+                await self.runs.pause(run, reason)
             case Unpause(run):
-                await self._runs.unpause(run)
+                await self.runs.unpause(run)
             case TendLane(run, lane, reason):
-                await self._runs.tend_lane(run, lane, reason)
+                await self.runs.tend_lane(run, lane, reason)
             case CallPerson() | CallOver():
                 await self._call(action)
             case LookAgain(seconds):
@@ -225,14 +218,14 @@ class Heartbeat:
     async def _end_training(self, run: Run, folder: Path, supervisor: Process | None) -> None:
         if supervisor is None:
             log.warning("run %s: the training in %s hangs", run.tag, folder)
-            engine = await in_thread(self._runs.engine, run)
+            engine = await in_thread(self.runs.engine, run)
             await engine.end_stalled(folder)
         elif supervisor.alive():
             log.warning("killing supervisor %d, which missed its deadline", supervisor.pid)
             os.kill(supervisor.pid, signal.SIGKILL)
 
     async def _note(self, run: Run, kind: EventKind, **data: object) -> None:
-        await in_thread(self._journal.note, run.id, kind, **data)
+        await in_thread(self.journal.note, run.id, kind, **data)
 
 
 def _kill(orphan: Marked) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from bot.runs import LoopState, worktree
+from bot.runs import LoopState
 from loop.experiment import Cause, Run, Stage
-from loop.folders import RunFolders
+from loop.folders import RunFolders, worktree
+from loop.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
 from loop.process.liveness import (
     AFTER_SUMMARY,
     Marked,
@@ -26,7 +27,6 @@ from loop.process.liveness import (
     supervisor_of,
     watch,
 )
-from loop.process.machine import ClockChange, Disk, GpuProcess, GpuState, cannot_write, disks, look_at_gpus
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Process
 from loop.store.events import WATCHED, Sessions, open_calls
@@ -102,27 +102,21 @@ class Vitals:
     clock: ClockChange | None = None
 
 
+@dataclass(eq=False, kw_only=True)
 class Examiner:
     """Looks, and remembers what it saw. Its methods block: call them in a worker thread.
 
     `home` is the state directory, `devices` the CUDA_VISIBLE_DEVICES of trainings, `now` a monotonic clock.
     """
 
-    def __init__(
-        self,
-        *,
-        journal: Journal,
-        home: Path,
-        devices: str | None,
-        pattern: str = "",  # SUMMARY_PATTERN
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
+    journal: Journal
+    home: Path
+    devices: str | None
+    pattern: str = ""  # SUMMARY_PATTERN
+    now: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()  # of what it remembers
-        self._journal = journal
-        self._home = home
-        self._devices = devices
-        self._pattern = pattern
-        self._now = now
         self._quiet: dict[Path, Quiet] = {}
         self._had_gpu = False
 
@@ -137,13 +131,13 @@ class Examiner:
         with self._lock:
             gpus = self._look_at_gpus()
             self._had_gpu = self._had_gpu or bool(gpus and gpus.gpus)
-            marked = find_marked(self._home)
+            marked = find_marked(self.home)
             attempts = self._attempts()  # after `marked`, as `orphans` says
             known = (folder for folders in attempts.values() for folder in folders)
             current: Collection[Path] = {*known, *self._evaluated()}
             quiet = self._watch(states, attempts, lambda: gpus)
             return Vitals(
-                at=self._now(),
+                at=self.now(),
                 loops=tuple(
                     LoopVitals(
                         state.run,
@@ -158,8 +152,8 @@ class Examiner:
                     )
                     for state in states
                 ),
-                disks=disks(self._home, *(state.run.repository for state in states)),
-                unwritable=cannot_write(self._journal.path),
+                disks=disks(self.home, *(state.run.repository for state in states)),
+                unwritable=cannot_write(self.journal.path),
                 gpus=gpus,
                 had_gpu=self._had_gpu,
                 holders=tuple((p, owner(p.pid, marked, current)) for p in (gpus.processes if gpus else ())),
@@ -177,14 +171,14 @@ class Examiner:
 
         The newest session must be this bot's. A training that went on without a bot lost no time.
         """
-        sessions = Sessions(self._journal).all()[-2:]
+        sessions = Sessions(self.journal).all()[-2:]
         if len(sessions) < 2 or sessions[0].ended_at is not None:
             return {}
         before, own = sessions
         who = "the bot" if before.boot == own.boot else "the machine"
         return {
             run.id: Absence(own.started_at - max(before.seen_at, self._last_word(run)), f"{who} was down")
-            for run in self._journal.active_runs()
+            for run in self.journal.active_runs()
         }
 
     def _watch(
@@ -197,11 +191,11 @@ class Examiner:
         each = ((s.run, *item) for s in states for item in attempts.get(s.run.id, {}).items())
         for run, folder, lane in each:
             before = self._quiet.get(folder)
-            quiet = watch(before, sample(folder, now=self._now))
+            quiet = watch(before, sample(folder, now=self.now))
             if quiet.seconds:  # asking for the GPU starts a process: only where nothing else shows life
-                quiet = watch(before, sample(folder, gpus(), now=self._now))
-            overdue = supervisor_of(folder) if is_overdue(folder, now=self._now) else None
-            measured = quiet.seconds >= AFTER_SUMMARY and is_measured(folder, run.metric, self._pattern)
+                quiet = watch(before, sample(folder, gpus(), now=self.now))
+            overdue = supervisor_of(folder) if is_overdue(folder, now=self.now) else None
+            measured = quiet.seconds >= AFTER_SUMMARY and is_measured(folder, run.metric, self.pattern)
             over = (folder / OUTCOME).exists()
             training = TrainingVitals(folder, quiet, measured, over, overdue, lane)
             found[run.id] = (*found.get(run.id, ()), training)
@@ -213,28 +207,28 @@ class Examiner:
     def _attempts(self) -> dict[int, dict[Path, int]]:
         """Return the folders of the trainings under way, with their lanes, by run."""
         found = {}
-        for run in self._journal.runs():
-            folders, under_way = RunFolders(self._home, run.id), trainings_under_way(self._journal, run.id)
+        for run in self.journal.runs():
+            folders, under_way = RunFolders(self.home, run.id), trainings_under_way(self.journal, run.id)
             found[run.id] = {folders.attempt(number, each.k): lane for number, each, lane in under_way}
         return found
 
     def _evaluated(self) -> Iterator[Path]:
         """Yield the attempts whose models may be under evaluation."""
-        for run in self._journal.active_runs():
-            for experiment in self._journal.undecided(run.id):
+        for run in self.journal.active_runs():
+            for experiment in self.journal.undecided(run.id):
                 if experiment.stage is Stage.MEASURED:
-                    yield RunFolders(self._home, run.id).attempt(experiment.number, experiment.attempt)
+                    yield RunFolders(self.home, run.id).attempt(experiment.number, experiment.attempt)
 
     def _look_at_gpus(self) -> GpuState | None:
         gpus = look_at_gpus()
-        return gpus.of(self._devices) if gpus else None
+        return gpus.of(self.devices) if gpus else None
 
     def _needed_mb(self, run: Run) -> float | None:
-        best = self._journal.best(run.id)
+        best = self.journal.best(run.id)
         return best.numbers.get("peak_vram_mb") if best else None
 
     def _called(self, run: Run) -> frozenset[tuple[Cause, str]]:
-        calls = open_calls(self._journal, run)
+        calls = open_calls(self.journal, run)
         return frozenset((call.cause, call.key) for call in calls if call.cause in WATCHED)
 
     def _last_word(self, run: Run) -> float:
@@ -244,4 +238,4 @@ class Examiner:
             return 0.0
 
     def _log(self, run: Run) -> Path:
-        return worktree(self._home, run.tag) / "run.log"
+        return worktree(self.home, run.tag) / "run.log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import tzinfo
 
 from bot.heartbeat.cron import next_after
@@ -24,6 +25,7 @@ LOOK_SECONDS = 20.0
 """How often the time is checked: the machine may have slept, or its clock been set."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Certifying:
     """Looks at the runs that go on: a gain that is not certified yet is, `minutes` before the wake-up.
 
@@ -31,27 +33,18 @@ class Certifying:
     quarter of the night: then a sentence says so. `wake_up` is a cron expression.
     """
 
-    def __init__(
-        self,
-        runs: Runs,
-        *,
-        journal: Journal,
-        wake_up: str,
-        minutes: float,
-        pairs: int,
-        zone: tzinfo,
-    ) -> None:
-        self._runs = runs
-        self._journal = journal
-        self._wake_up = wake_up
-        self._minutes = minutes
-        self._pairs = pairs
-        self._zone = zone
+    runs: Runs
+    _: KW_ONLY
+    journal: Journal
+    wake_up: str
+    minutes: float
+    pairs: int
+    zone: tzinfo
 
     async def look(self) -> None:
-        due = next_after(self._wake_up, self._journal.clock(), self._zone)
-        for loop in self._runs.loops():
-            engine = self._runs.engine_if_made(loop.run)
+        due = next_after(self.wake_up, self.journal.clock(), self.zone)
+        for loop in self.runs.loops():
+            engine = self.runs.engine_if_made(loop.run)
             if engine is None or engine.run.state is not RunState.RUNNING:
                 continue
             try:
@@ -63,71 +56,63 @@ class Certifying:
 
     async def finish(self) -> None:
         """End what was to be over by now, before the report is made."""
-        for loop in self._runs.loops():
-            if engine := self._runs.engine_if_made(loop.run):
+        for loop in self.runs.loops():
+            if engine := self.runs.engine_if_made(loop.run):
                 try:
-                    await engine.end_certification(self._journal.clock())
+                    await engine.end_certification(self.journal.clock())
                 except (UserError, StoreError) as error:  # the report is made without it
                     log.warning("the certification of %s is not ended: %s", engine.run.tag, error)
 
     def _is_time(self, run: Run, due: float, lanes: int) -> bool:
-        if any(each.until == due for each in Certifications(self._journal).of(run.id)):
+        if any(each.until == due for each in Certifications(self.journal).of(run.id)):
             return False
-        seconds = usual_seconds(self._journal, run)
+        seconds = usual_seconds(self.journal, run)
         if fits_night(
-            due - _last_report(self._journal, run)[1], self._minutes, seconds, lanes, least=self._pairs
+            due - _last_report(self.journal, run)[1], self.minutes, seconds, lanes, least=self.pairs
         ):
-            return self._journal.clock() >= begins_at(due, self._minutes, seconds, lanes, least=self._pairs)
-        if self._journal.clock() >= due - 60 * self._minutes:
-            trainings = f"{2 * self._pairs} trainings of {duration(seconds)}"
+            return self.journal.clock() >= begins_at(due, self.minutes, seconds, lanes, least=self.pairs)
+        if self.journal.clock() >= due - 60 * self.minutes:
+            trainings = f"{2 * self.pairs} trainings of {duration(seconds)}"
             reason = f"not certified before the wake-up: {trainings} take too long; /certify makes them"
-            Notes(self._journal).tell(run.id, Cause.CERTIFICATION, f"{due:.0f}", reason)
+            Notes(self.journal).tell(run.id, Cause.CERTIFICATION, f"{due:.0f}", reason)
         return False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class WakeUp:
     """Sends wake-up reports when the cron expression is due.
 
     `prepare` ends what a report waits for, `beat` also calls the health check.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        *,
-        cron: str,
-        zone: tzinfo,
-        prepare: Callable[[], Awaitable[None]],
-        beat: Callable[[], Awaitable[None]],
-        clock: Clock | None = None,
-    ) -> None:
-        self._journal = journal
-        self._cron = cron
-        self._zone = zone
-        self._prepare = prepare
-        self._beat = beat
-        self._clock = clock or Clock()
+    journal: Journal
+    _: KW_ONLY
+    cron: str
+    zone: tzinfo
+    prepare: Callable[[], Awaitable[None]]
+    beat: Callable[[], Awaitable[None]]
+    clock: Clock = field(default_factory=Clock)
 
     async def run(self) -> None:
         """Send them until cancelled, first for a time at which the bot was not running."""
         due = 0.0
         while True:
-            now = self._clock.now()
+            now = self.clock.now()
             if now >= due:
                 await self.ring()
-                due = next_after(self._cron, now, self._zone)
-            await self._clock.sleep(min(LOOK_SECONDS, max(0.0, due - self._clock.now())))
+                due = next_after(self.cron, now, self.zone)
+            await self.clock.sleep(min(LOOK_SECONDS, max(0.0, due - self.clock.now())))
 
     async def ring(self) -> None:
         """Record the wake-ups that are due, then beat, so that the health check is called too."""
         try:
-            await self._prepare()
+            await self.prepare()
             due = await in_thread(self.note)
         except StoreError:
             log.exception("the wake-up report could not be recorded")
         else:
             if due:
-                await self._beat()
+                await self.beat()
 
     def note(self) -> list[Run]:
         """Append a wake-up for each run that is due for one, and return these runs.
@@ -135,11 +120,11 @@ class WakeUp:
         A run is due once such a time has passed since its last wake-up, or since its start, and where it does
         not run only if something happened in it meanwhile.
         """
-        now, due = self._clock.now(), []
-        with self._journal.transaction() as append:
-            for run in self._journal.runs():
-                last, since = _last_report(self._journal, run)
-                if next_after(self._cron, since, self._zone) <= now and self._is_news(run, last):
+        now, due = self.clock.now(), []
+        with self.journal.transaction() as append:
+            for run in self.journal.runs():
+                last, since = _last_report(self.journal, run)
+                if next_after(self.cron, since, self.zone) <= now and self._is_news(run, last):
                     append(run.id, EventKind.WAKE_UP, since=since)
                     due.append(run)
         return due
@@ -147,7 +132,7 @@ class WakeUp:
     def _is_news(self, run: Run, last: int) -> bool:
         if run.state in (RunState.RUNNING, RunState.PAUSING):
             return True
-        return has_events_after(self._journal, run.id, last)
+        return has_events_after(self.journal, run.id, last)
 
 
 def _last_report(journal: Journal, run: Run) -> tuple[int, float]:

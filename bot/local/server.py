@@ -32,6 +32,7 @@ IDLE_SECONDS = 60.0  # that a client may take for its next request unless it is 
 LINGER_SECONDS = 0.25  # how long a client that is hung up on may take to read its last lines
 
 
+@dataclass(eq=False, kw_only=True)
 class LocalServer:
     """Answers commands on the unix socket `path` and sends attached clients every message.
 
@@ -40,18 +41,12 @@ class LocalServer:
     Only one bot can have `path`: until it ends it holds a lock on the file beside it with the suffix `.lock`.
     """
 
-    def __init__(
-        self,
-        *,
-        path: Path,
-        answer: Callable[[str], Awaitable[Reply]],
-        progress: Callable[[], Awaitable[str]],
-        interval: float = 1.0,
-    ) -> None:
-        self._path = path
-        self._answer = answer
-        self._progress = progress
-        self._interval = interval
+    path: Path
+    answer: Callable[[str], Awaitable[Reply]]
+    progress: Callable[[], Awaitable[str]]
+    interval: float = 1.0
+
+    def __post_init__(self) -> None:
         self._held = ExitStack()
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -63,17 +58,17 @@ class LocalServer:
         with ExitStack() as held:
             try:
                 # A socket whose lock is free is a dead bot's.
-                held.enter_context(lock(self._path.with_suffix(".lock")))
-                listener = _listen(self._path)
+                held.enter_context(lock(self.path.with_suffix(".lock")))
+                listener = _listen(self.path)
             except LockedError as other:
-                chat = own_command("chat", self._path.parent)
+                chat = own_command("chat", self.path.parent)
                 raise UserError(
-                    f"A bot already runs on {self._path.parent} ({other}): attach to it with `{chat}`, "
+                    f"A bot already runs on {self.path.parent} ({other}): attach to it with `{chat}`, "
                     "or choose another state directory with --home."
                 ) from None
             except OSError as error:
                 raise UserError(
-                    f"Cannot open the bot's socket {self._path}: {error.strerror or error}. "
+                    f"Cannot open the bot's socket {self.path}: {error.strerror or error}. "
                     "Choose another state directory with --home."
                 ) from error
             self._held = held.pop_all()
@@ -85,7 +80,7 @@ class LocalServer:
         if self._server is None or self._ticker is None:
             return
         server, self._server = self._server, None
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         server.close()
         self._ticker.cancel()
         for task, client in self._serving.items():
@@ -134,12 +129,12 @@ class LocalServer:
             while line := await self._next_request(reader, client):
                 command = parse_request(line)
                 if command is None:
-                    progress = await self._progress()  # the first item
+                    progress = await self.progress()  # the first item
                     client.attached = True
                     client.show(progress)
                     self._attached.set()
                 else:
-                    reply = await self._answer(command)
+                    reply = await self.answer(command)
                     client.write(pack_item(reply))
                     if reply.for_all:
                         self.publish(reply.message, but=client)
@@ -172,14 +167,14 @@ class LocalServer:
         while True:
             await self.wait_attached()
             try:
-                text = await self._progress()
+                text = await self.progress()
             except Exception:  # a card that fails once is logged, and shown again at the next turn
                 log.exception("the progress is unknown")
             else:
                 for client in self._serving.values():
                     if client.attached:
                         client.show(text)
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self.interval)
 
 
 class LocalChannel:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.setup.settings import Settings
+from loop.files import has_something
 from loop.git.repository import read_programs
 from loop.process.environment import PREPARE, prepare_line
 from loop.program.data_paths import find_data
@@ -26,7 +27,7 @@ class NeededData:
     @property
     def missing(self) -> tuple[Path, ...]:
         """Those that are not there, or are folders with nothing in them."""
-        return tuple(path for path in self.paths if not _has_something(path))
+        return tuple(path for path in self.paths if not has_something(path))
 
     @property
     def problem(self) -> str:
@@ -62,10 +63,3 @@ def needed_data(
 
 def _above(*folders: Path) -> set[Path]:
     return {place for folder in folders for place in (folder.resolve(), *folder.resolve().parents)}
-
-
-def _has_something(path: Path) -> bool:
-    try:
-        return any(path.iterdir()) if path.is_dir() else path.exists()
-    except OSError:
-        return path.exists()

@@ -21,13 +21,13 @@ from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.errors import UserError
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.lanes.protocol import RAY
-from loop.process.environment import answer_of, find_uv, training_environment
-from loop.process.machine import Disk, ask_nvidia_smi, cannot_write
+from loop.machine import Disk, ask_nvidia_smi, cannot_write
+from loop.process.environment import find_uv, training_environment
 from loop.process.worker import run_worker
 from loop.program.constants import find_constants
 from loop.proposers.model.providers import EXTRA, is_own_server
 from loop.proposers.search.space import find_axes
-from loop.shell import install_line, own_command
+from loop.shell import answer_of, install_line, own_command
 from notifiers.text.words import plural, some
 
 _PATIENCE = 20.0  # seconds for Ray to answer

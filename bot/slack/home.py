@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,28 +48,22 @@ class _Tab:
     shown: list[Block] | None = None
 
 
+@dataclass(eq=False)
 class Home:
     """Fills the tab of everybody who opens it and may read, and keeps those opened last up to date.
 
     Which these are stands in the file `kept`, for the next bot.
     """
 
-    def __init__(
-        self,
-        client: AsyncWebClient,
-        *,
-        answer: Answer,
-        allowed: AllowList,
-        verbs: Collection[str],
-        kept: Path,
-        interval: float = INTERVAL,
-    ) -> None:
-        self._client = client
-        self._kept = kept
-        self._answer = answer
-        self._allowed = allowed
-        self._verbs = verbs
-        self._interval = interval
+    client: AsyncWebClient
+    _: KW_ONLY
+    answer: Answer
+    allowed: AllowList
+    verbs: Collection[str]
+    kept: Path
+    interval: float = INTERVAL
+
+    def __post_init__(self) -> None:
         self._tabs: dict[str, _Tab] = {}  # by user, the one opened last at the end
         self._any = asyncio.Event()  # a tab is kept up to date
         self._lock = asyncio.Lock()
@@ -81,9 +75,9 @@ class Home:
 
     async def opened(self, sender: Sender) -> None:
         """Fill a tab that somebody has opened."""
-        if self._allowed.role_of(sender) is None:
-            if self._allowed.users or self._allowed.places:
-                await self._publish(sender, turned_away(self._allowed, sender).blocks)
+        if self.allowed.role_of(sender) is None:
+            if self.allowed.users or self.allowed.places:
+                await self._publish(sender, turned_away(self.allowed, sender).blocks)
             return
         before = self._tabs.pop(sender.user, None)
         self._tabs[sender.user] = _Tab(sender, time.time(), shown=before.shown if before else None)
@@ -113,7 +107,7 @@ class Home:
             self._any.set()
         while True:
             await self._any.wait()
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self.interval)
             try:
                 await self._look()
             except Exception:  # a tab that fails once is logged, and shown again at the next look
@@ -122,17 +116,17 @@ class Home:
     def _keep(self, opened: Mapping[Sender, float]) -> None:
         rows = [[one.user, one.place, one.name, at] for one, at in opened.items()]
         try:
-            place(self._kept.parent, self._kept.name, json.dumps(rows).encode(), executable=False)
+            place(self.kept.parent, self.kept.name, json.dumps(rows).encode(), executable=False)
         except OSError as error:
-            log.info("%s is not written (%s): a restart forgets who has a Home tab open", self._kept, error)
+            log.info("%s is not written (%s): a restart forgets who has a Home tab open", self.kept, error)
 
     def _read(self) -> dict[Sender, float]:
         try:
-            rows = json.loads(self._kept.read_bytes())
+            rows = json.loads(self.kept.read_bytes())
             found = {Sender(NAME, user, place, name, topic=HOME): float(at) for user, place, name, at in rows}
         except (OSError, ValueError, TypeError):
             return {}
-        return {sender: at for sender, at in found.items() if self._allowed.role_of(sender) is not None}
+        return {sender: at for sender, at in found.items() if self.allowed.role_of(sender) is not None}
 
     async def _look(self) -> None:
         now = time.time()
@@ -160,7 +154,7 @@ class Home:
         view = {"type": "home", "blocks": [*blocks, dated(now)], "private_metadata": sender.place}
         try:
             with slack_errors():
-                await self._client.views_publish(user_id=sender.user, view=view)
+                await self.client.views_publish(user_id=sender.user, view=view)
         except RateLimitedError as error:
             self._pause_until = now + error.seconds
         except ChannelError as error:
@@ -174,13 +168,13 @@ class Home:
         return False
 
     async def _blocks(self, tab: _Tab) -> list[Block]:
-        role = self._allowed.role_of(tab.sender) or Role.VIEWER
+        role = self.allowed.role_of(tab.sender) or Role.VIEWER
         card, best = await self._ask(tab.sender, "/card"), await self._ask(tab.sender, "/best")
         said = [reply for reply in (tab.notice, card) if reply is not None]
-        return tab_blocks(said, best, self._picture, role, self._verbs)
+        return tab_blocks(said, best, self._picture, role, self.verbs)
 
     async def _ask(self, sender: Sender, text: str) -> Reply | None:
-        return await self._answer(Request(sender, text, key="", sent_at=time.time()))
+        return await self.answer(Request(sender, text, key="", sent_at=time.time()))
 
     async def _draw(self, sender: Sender) -> None:
         """Put the chart into all tabs, if there are new results and the last chart is old enough."""
@@ -201,14 +195,14 @@ class Home:
     async def _put(self, chart: Attachment) -> bool:
         """Put a chart in the place of the one before."""
         try:
-            picture = await upload_picture(self._client, chart)
+            picture = await upload_picture(self.client, chart)
         except ChannelError as error:
             log.info("the chart is not shown in Home tabs: %s", error)
             return False
         async with self._lock:  # no tab is being filled with the one before
             before, self._picture = self._picture, picture
         if before is not None:
-            await delete_picture(self._client, before)
+            await delete_picture(self.client, before)
         return True
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, TypeAlias
 
 from slack_bolt.async_app import AsyncAck
@@ -41,6 +41,7 @@ View: TypeAlias = dict[str, Any]
 Begin: TypeAlias = Callable[[Coroutine[Any, Any, Reply | None]], "asyncio.Task[Reply | None]"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Modals:
     """Opens the forms and takes what is filled in.
 
@@ -48,22 +49,13 @@ class Modals:
     was asked for.
     """
 
-    def __init__(
-        self,
-        client: AsyncWebClient,
-        *,
-        answer: Answer,
-        begin: Begin,
-        show: Callable[[Asked, Reply], Awaitable[None]],
-        verbs: Collection[str],
-        ack_seconds: float = ACK_SECONDS,
-    ) -> None:
-        self._client = client
-        self._answer = answer
-        self._begin = begin
-        self._show = show
-        self._verbs = verbs
-        self._ack_seconds = ack_seconds
+    client: AsyncWebClient
+    _: KW_ONLY
+    answer: Answer
+    begin: Begin
+    show: Callable[[Asked, Reply], Awaitable[None]]
+    verbs: Collection[str]
+    ack_seconds: float = ACK_SECONDS
 
     async def open(self, asked: Asked) -> bool:
         """Open the form of a command within the three seconds that Slack gives; False where it does not."""
@@ -74,7 +66,7 @@ class Modals:
             view = _view("start_run", [*_words(_LOOKING)])
         try:
             with slack_errors():
-                opened = await self._client.views_open(trigger_id=asked.trigger, view=view)
+                opened = await self.client.views_open(trigger_id=asked.trigger, view=view)
         except SlackRefusedError as error:
             if error.word == "exchanged_trigger_id":  # it is open: Slack has sent the request again
                 return True
@@ -84,10 +76,10 @@ class Modals:
             log.info("Slack does not open a form: %s", error)
             return False
         if asked.verb == "start_run":
-            task = self._begin(obeyed(self._answer, asked.request))
+            task = self.begin(obeyed(self.answer, asked.request))
             await asyncio.wait({task})
             if (reply := _result(task)) is not None:
-                shown = replace(reply, message=as_typed(reply.message, self._verbs))
+                shown = replace(reply, message=as_typed(reply.message, self.verbs))
                 await self._update(str(opened["view"]["id"]), start_form(about, shown))
         return True
 
@@ -98,8 +90,8 @@ class Modals:
         if verb == "start_run" and len(_typed_in(body).split()) != 1:
             await ack(response_action="errors", errors={FIELD: _ONE_WORD})
             return
-        task = self._begin(obeyed(self._answer, asked.request))
-        if not (await asyncio.wait({task}, timeout=self._ack_seconds))[0]:
+        task = self.begin(obeyed(self.answer, asked.request))
+        if not (await asyncio.wait({task}, timeout=self.ack_seconds))[0]:
             await ack(response_action="update", view=_view(verb, _words(_WORKING)))
             await asyncio.wait({task})
             reply = _result(task)
@@ -112,15 +104,15 @@ class Modals:
             else:
                 await ack()
         if reply is not None and not reply.refused:
-            await self._show(asked, reply)
+            await self.show(asked, reply)
 
     def _typed(self, reply: Reply) -> str:
-        return as_typed(reply.message, self._verbs).text
+        return as_typed(reply.message, self.verbs).text
 
     async def _update(self, view_id: str, view: View) -> None:
         try:
             with slack_errors():
-                await self._client.views_update(view_id=view_id, view=view)
+                await self.client.views_update(view_id=view_id, view=view)
         except ChannelError as error:  # it was closed meanwhile
             log.info("a form was not brought up to date: %s", error)
 

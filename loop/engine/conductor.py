@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 
 from loop.engine import stages
 from loop.engine.ahead.precompile import Precompiler
@@ -23,8 +22,6 @@ from loop.engine.judging.pruning import Pruner
 from loop.engine.judging.repeats import Repeater
 from loop.engine.judging.verdicts import Verdicts
 from loop.engine.lane import Lane
-from loop.engine.plan import Plan
-from loop.engine.remote.trainings import RemoteTrainings
 from loop.engine.trainings import Trainings
 from loop.errors import UserError, backoff
 from loop.evidence import Doubt, Evaluation, Invalidated
@@ -40,19 +37,14 @@ from loop.experiment import (
     Stage,
     Status,
 )
-from loop.folders import RunFolders
-from loop.git.workspace import BranchMoved, Workspace
-from loop.lanes.cluster import Cluster
-from loop.lanes.local import WHOLE
-from loop.lanes.notices import note_closed, record_lanes
+from loop.git.workspace import BranchMoved
 from loop.lanes.protocol import Slot
-from loop.process.trainer import Trainer
+from loop.lanes.status import note_closed, record_lanes
 from loop.process.worker import in_thread
 from loop.proposers.orders import OrdersFirst
 from loop.proposers.prompt.context import ContextReader
 from loop.proposers.protocol import Proposer
 from loop.store.experiments import with_program
-from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -79,17 +71,11 @@ class Conductor:
     def __init__(
         self,
         run: Run,
-        *,
-        plan: Plan,
-        journal: Journal,
-        workspace: Workspace,
-        trainer: Trainer,
+        trainings: Trainings,
         proposer: Proposer,
-        folders: RunFolders,
+        *,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
-        slots: Sequence[Slot] = WHOLE,
-        cluster: Cluster | None = None,
         doubt: Callable[[Experiment], Doubt] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -97,46 +83,38 @@ class Conductor:
         self.made = 0  # experiments after the baseline in this call of `conduct`
         self.switch = asyncio.Lock()  # held while an experiment passes from stage to stage
         self.next_number = 0
-        self._plan = plan
-        self._journal = journal
-        self._workspace = workspace
+        self._trainings = trainings
+        self._plan = trainings.plan
+        self._journal = journal = trainings.journal
+        self._workspace = workspace = trainings.workspace
         self._limit: int | None = None  # of `made`
         self._certifies = False  # at the end of these
         self._serving: set[asyncio.Task[None]] | None = None  # the lanes, while the run is conducted
         self._idle_until = 0.0  # by the event loop's clock
-        make = Trainings if cluster is None else partial(RemoteTrainings, cluster)
-        self._trainings: Trainings = make(
-            plan,
-            journal=journal,
-            workspace=workspace,
-            trainer=trainer,
-            folders=folders,
-            slots=slots,
-        )
-        self.evaluations = Evaluations(self._trainings)
-        self.repeats = Repeater(self._trainings)
-        self.pruner = Pruner(self._trainings)
+        self.evaluations = Evaluations(trainings)
+        self.repeats = Repeater(trainings)
+        self.pruner = Pruner(trainings)
         self._verdicts = Verdicts(
-            self._trainings,
+            trainings,
             repeats=self.repeats,
             pruner=self.pruner,
             doubt=doubt or (lambda evaluated: self.evaluations.doubt(self.run, evaluated)),
         )
-        self.certifier = Certifier(self._trainings)
-        reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
+        self.certifier = Certifier(trainings)
+        reader = ContextReader(journal=journal, workspace=workspace, folders=trainings.folders)
         self.prefetch = Prefetch(
             proposer=OrdersFirst(proposer, journal=journal, workspace=workspace),
             workspace=workspace,
             context=lambda: reader.read(self.run),
             is_trained=lambda program: with_program(journal, run.id, program) is not None,
-            retry_seconds=plan.retry_seconds,
+            retry_seconds=self._plan.retry_seconds,
             timer=timer,
         )
-        self.precompiler = Precompiler(self._trainings, lambda: self.prefetch.candidate)
+        self.precompiler = Precompiler(trainings, lambda: self.prefetch.candidate)
         self._is_blocked = is_blocked
         self._blocker = blocker
-        self.slots = tuple(slots)
-        self._lanes = [Lane(slot, self, self._trainings) for slot in slots]
+        self.slots = trainings.slots
+        self._lanes = [Lane(slot, self, trainings) for slot in self.slots]
 
     @property
     def under_way(self) -> tuple[Experiment, ...]:
@@ -308,6 +286,16 @@ class Conductor:
         repairs = self._workspace.repair(self._head())
         self._trainings.repair(self.run)
         return repairs
+
+    async def retag(self, new: str, *, answered_in: str = "") -> None:
+        """Rename run, branch, refs and worktree, also while a training runs."""
+        async with self.switch:
+            await in_thread(self._follow_tag)  # of an earlier retag
+            if new != self.run.tag:
+                await in_thread(self._workspace.check_rename, new)
+                self.run = await in_thread(self._journal.retag, self.run, new, answered_in=answered_in)
+                self._wake()  # what fails now is tried again
+                await in_thread(self._follow_tag)
 
     def _follow_tag(self) -> None:
         old, new = self.run.renamed_from, self.run.tag

@@ -15,7 +15,9 @@ from loop.errors import UserError
 from loop.evidence import Certification, Repeat
 from loop.experiment import (
     BY_COMMAND,
+    UNASKED,
     Actor,
+    Asker,
     Cause,
     Ending,
     EventKind,
@@ -24,8 +26,8 @@ from loop.experiment import (
     RunState,
     Stage,
 )
-from loop.lanes.notices import note_open
 from loop.lanes.protocol import Slot
+from loop.lanes.status import note_open
 from loop.process.worker import in_thread
 from loop.proposers.orders import kept, without
 from loop.store.experiments import Idea, IdeaBox
@@ -39,9 +41,6 @@ class Engine(Conductor):
     @property
     def preparing(self) -> str:
         return self._trainings.preparing
-
-    def log_of(self, number: int) -> Path:
-        return self._trainings.folders.log(number)
 
     def live_log(self, experiment: Experiment) -> Path:
         """Return what the training of an experiment writes."""
@@ -113,30 +112,27 @@ class Engine(Conductor):
             await lane.interrupt()
             return given_up
 
-    async def rerun(self, number: int, times: int, *, name: str = "", answered_in: str = "") -> None:
+    async def rerun(self, number: int, times: int, by: Asker = UNASKED) -> None:
         async with self.switch:
-            await in_thread(self.repeats.ask, self.run, number, times, name=name, answered_in=answered_in)
+            await in_thread(self.repeats.ask, self.run, number, times, by)
             self._wake()
 
-    async def certify(
-        self, *, until: float | None = None, name: str = "", answered_in: str = ""
-    ) -> Certification:
+    async def certify(self, by: Asker = UNASKED, *, until: float | None = None) -> Certification:
         """Train head and baseline anew, by turns, once no experiment is under way."""
         async with self.switch:
-            ask = self.certifier.ask
-            asked = await in_thread(ask, self.run, until=until, name=name, answered_in=answered_in)
+            asked = await in_thread(self.certifier.ask, self.run, by, until=until)
             self._wake()
             return asked
 
-    async def prune(self, *, name: str = "", answered_in: str = "") -> tuple[int, float]:
+    async def prune(self, by: Asker = UNASKED) -> tuple[int, float]:
         """Leave keeps out one at a time; return how many, and about how many seconds that takes."""
         async with self.switch:
-            found = await in_thread(self.pruner.ask, self.run, name=name, answered_in=answered_in)
+            found = await in_thread(self.pruner.ask, self.run, by)
             self.prefetch.look_again(at_once=True)
             self._wake()
             return found
 
-    async def remove(self, numbers: Sequence[int], *, name: str, answered_in: str = "") -> Idea:
+    async def remove(self, numbers: Sequence[int], by: Asker) -> Idea:
         """Propose the best program without these keeps, as an idea of a person.
 
         Raises:
@@ -145,19 +141,19 @@ class Engine(Conductor):
         async with self.switch:
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped: its program is changed no more.")
-            idea = await in_thread(self._ask_removal, numbers, name, answered_in)
+            idea = await in_thread(self._ask_removal, numbers, by)
             self.prefetch.look_again(at_once=True)
             self._wake()
             return idea
 
-    def _ask_removal(self, numbers: Sequence[int], name: str, answered_in: str) -> Idea:
+    def _ask_removal(self, numbers: Sequence[int], by: Asker) -> Idea:
         source = self._workspace.source(self._head())
         for number in sorted(numbers, reverse=True):
             source = without(self._workspace, source, kept(self._journal, self.run.id, number))
         removes = tuple(sorted(numbers))
         text = f"remove {', '.join(f'#{number}' for number in removes)}"
         box = IdeaBox(self._journal)
-        return box.add(self.run.id, text, author=name, channel=answered_in, removes=removes)
+        return box.add(self.run.id, text, author=by.name, channel=by.answered_in, removes=removes)
 
     async def end_certification(self, now: float) -> None:
         """End what was to be over by `now`, a certification or a prune, with what there is."""
@@ -172,24 +168,12 @@ class Engine(Conductor):
                     await lane.skip_repeat(lane.repeat, answered_in="")
             self._wake()
 
-    async def retag(self, new: str, *, answered_in: str = "") -> None:
-        """Rename run, branch, refs and worktree, also while a training runs."""
-        async with self.switch:
-            await in_thread(self._follow_tag)  # of an earlier retag
-            if new != self.run.tag:
-                await in_thread(self._workspace.check_rename, new)
-                self.run = await in_thread(self._journal.retag, self.run, new, answered_in=answered_in)
-                self._wake()  # what fails now is tried again
-                await in_thread(self._follow_tag)
-
-    async def correct(
-        self, kind: EventKind, number: int, *, name: str = "", answered_in: str = ""
-    ) -> Correction:
+    async def correct(self, kind: EventKind, number: int, by: Asker = UNASKED) -> Correction:
         """Change a verdict as a person says: the result was `ACCEPTED` or `REJECTED`."""
         async with self.switch:
             await in_thread(self._catch_up)
             decide = self._verdicts.correct
-            self.run, correction = await in_thread(decide, self.run, kind, number, name, answered_in)
+            self.run, correction = await in_thread(decide, self.run, kind, number, by)
             self._wake()  # what fails now is tried again
             self.run = await in_thread(self._verdicts.bring_up_to_date, self.run)
         if correction.retried:

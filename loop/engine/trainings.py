@@ -13,22 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from loop.engine import stages
-from loop.engine.ahead.waiting import CACHE, TMP, WORK, CompileCache, Waiting, compiling_only, plan_waiting
+from loop.engine.ahead.waiting import Waiting, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import DiskError, UserError
-from loop.evaluation.evaluator import MODEL, Evaluator, Program, Scorer, command_of, evaluator_of
+from loop.evaluation.evaluator import MODEL, Evaluator, Scorer, command_of, evaluator_of
 from loop.experiment import Ending, EventKind, Experiment, Reason, Run, Status, Training
 from loop.files import holds, remove, writing
 from loop.folders import RunFolders
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
 from loop.git.workspace import Workspace
+from loop.lanes.cache import CACHE, TMP, WORK, CompileCache, compiling_only, fill_anew
 from loop.lanes.local import WHOLE
 from loop.lanes.protocol import LiveTraining, Slot
 from loop.logs.progress import keep_curve
 from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
 from loop.process.environment import Launch
+from loop.process.programs import Program
 from loop.process.trainer import AHEAD, Job, Supervisor, Trainer
 from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
@@ -43,7 +45,6 @@ from loop.text import without_secrets
 log = logging.getLogger(__name__)
 
 EVALUATING = "evaluator"  # where the evaluator runs, with the files of the base commit
-
 _FOLDERS = "[0-9]*-[0-9]*"  # of trainings, by experiment and k
 
 
@@ -74,6 +75,7 @@ class Trainings:
         slots: Sequence[Slot] = WHOLE,
     ) -> None:
         self.folders = folders
+        self.slots = tuple(slots)  # those that the run begins with
         self._slots = {slot.index: slot for slot in slots}
         self._sweeping = threading.Lock()
         self.preparing = ""  # what `prepare` is at
@@ -108,8 +110,7 @@ class Trainings:
         with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
             # Not in the state directory, whose disk may be full.
             project = Path(folder) / WORK
-            source.fill(project, run.base_commit)
-            source.write_editable(project, self.workspace.source(run.base_commit))
+            fill_anew(source, project, run.base_commit, self.workspace.source(run.base_commit))
             try:
                 launch = self.plan.launcher.prepare(project, source.checkout, self._report(run))
             finally:
@@ -152,11 +153,8 @@ class Trainings:
 
     def fill_evaluator(self, run: Run, lane: int = 0) -> None:
         """Make the folder that the evaluator runs in anew, as the base commit has it."""
-        folder = self._evaluating(lane)
-        remove(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._ready.source.fill(folder, run.base_commit)
-        self._ready.source.write_editable(folder, self.workspace.source(run.base_commit))
+        program = self.workspace.source(run.base_commit)
+        fill_anew(self._ready.source, self._evaluating(lane), run.base_commit, program)
 
     def model_of(self, measured: Experiment, command: tuple[str, ...]) -> Program | None:
         """Return what answers for the model of a training, in its sandbox; None if it left no model."""
@@ -273,10 +271,6 @@ class Trainings:
             job = replace(job, goes=waiting.fits(job))
             log.info("training %s %s", job.folder.name, "was started ahead" if job.goes else "starts plainly")
         return self._trainer.start(supervisor, job)
-
-    @property
-    def lanes(self) -> int:
-        return len(self._slots)
 
     def slot(self, lane: int) -> Slot:
         """Return a lane as it is described; one that the machine has no more, as if it had all of it."""

@@ -2,35 +2,32 @@
 
 `EVALUATE`, or `evaluate.py` where the repository has one, is called three ways: `describe` says what no
 training may see, `model` answers for the model of a training, in its sandbox, and `score` asks it. The last
-two run at the same time and talk to each other (`together.py`). `judge` makes a verdict of their numbers.
+two run at the same time and talk to each other. `judge` makes a verdict of their numbers.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
-import os
 import secrets
 import shutil
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from loop.errors import UserError
 from loop.evaluation.noise import Noise
-from loop.evaluation.together import EXCHANGE, PATIENCE
 from loop.evidence import Belief
 from loop.experiment import Goal
 from loop.gain import number
 from loop.git.repository import EVALUATOR, has_evaluator
 from loop.logs.error_line import error_line
 from loop.process.environment import Launch, interpreter_of
+from loop.process.programs import Program, Result, run_together
+from loop.process.together import EXCHANGE
 from loop.process.trainer import Limits
-from loop.process.worker import start_worker
 from loop.text import one_line, without_secrets
 
 MODEL = "model.pt"  # what a training leaves for the evaluator, in its folder
@@ -47,13 +44,6 @@ _PYTHONS = ("python", "python3")
 TOLERANCE = 0.0005  # of the number: rounding in bfloat16 or float16, and kernels that add in another order
 STANDARD_ERRORS = 3.0
 AUDIT_SHARE = 0.25  # of a gain must show on the audit text
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    argv: tuple[str, ...]
-    cwd: Path
-    env: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +73,6 @@ class Scored:
 
     printed: float
     numbers: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How programs that ran together ended: `ending` is "exited", or what they were killed for."""
-
-    ending: str
-    exit_codes: tuple[int | None, ...]
-    said: tuple[str, ...]
-    printed: str = ""
 
 
 def command_of(
@@ -209,53 +189,6 @@ class Evaluator:
         died = _why_failed(result, 1) if _killed(result.exit_codes[1]) else ""
         said = score.refused if score and result.ending == "exited" else _why_failed(result, 0)
         return Score(refused=_clause(died or said or f"{self.name} score wrote no numbers"))
-
-
-async def run_together(programs: list[Program], seconds: float, limits: Limits, *, mark: str = "") -> Result:
-    """Run one program, or two that talk to each other, until the first has ended; kill what is left."""
-    job = {
-        "programs": [{"argv": each.argv, "cwd": str(each.cwd), "env": dict(each.env)} for each in programs],
-        "deadline": seconds,
-        "limits": {
-            "memory": limits.memory,
-            "processes": limits.processes,
-            "file_size": limits.file_size,
-        },
-        "mark": mark,
-    }
-    environment = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    process = await start_worker("loop.evaluation.together", environment=environment)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        with suppress(ConnectionError):
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            await process.stdin.drain()
-        answer, errors = await asyncio.gather(process.stdout.read(), process.stderr.read())
-    finally:
-        process.stdin.close()  # then it ends all that it has started
-        await asyncio.shield(_end(process))
-    match _read_json(answer.decode(errors="replace")):
-        case {
-            "ending": str(ending),
-            "exit_codes": list(codes),
-            "said": list(said),
-            "printed": str(printed),
-        }:
-            return Result(ending, tuple(codes), tuple(map(str, said)), printed)
-    lines = errors.decode(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else f"exit status {process.returncode}"
-    return Result("ended", (None,) * len(programs), (last,) * len(programs))
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    try:
-        async with asyncio.timeout(2 * PATIENCE):
-            await process.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
 
 
 def _killed(code: int | None) -> bool:

@@ -33,6 +33,7 @@ from loop.logs.capture import LOG, replace
 from loop.process.liveness import AWAY
 from loop.process.supervisor import ERRORS, OUTCOME
 from loop.process.trainer import Trainer, home_mark
+from loop.process.worker import own_environment
 
 log = logging.getLogger(__name__)
 
@@ -322,9 +323,8 @@ class Cluster:
                 self._changed.wait_for(lambda: self._closed, backoff(RESTARTS, failures))
 
     def _start(self) -> tuple[subprocess.Popen[bytes], _Outbox]:
-        names = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-        environment = {k: v for k, v in os.environ.items() if k in names or k.startswith("RAY_")}
-        environment |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+        of_ray = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+        environment = own_environment() | of_ray | {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
         environment.pop("RAY_ADDRESS", None)
         with self._log.open("wb") as said:
             client = subprocess.Popen(

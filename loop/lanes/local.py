@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from loop.errors import UserError
 from loop.lanes.protocol import Slot
-from loop.process.machine import Gpu, GpuState, ask_nvidia_smi, cores, look_at_gpus, matches
+from loop.machine import Gpu, GpuState, ask_nvidia_smi, cores, look_at_gpus, matches
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 THREADS = "OMP_NUM_THREADS"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -20,16 +19,16 @@ from pathlib import Path
 from uuid import uuid4
 
 from loop.errors import UserError
-from loop.evaluation.evaluator import MODEL, Description, Evaluator, Program, Score, command_of
+from loop.evaluation.evaluator import MODEL, Description, Evaluator, Score, command_of
 from loop.experiment import Ending
-from loop.files import holds, remove, writing
+from loop.files import has_something, holds, remove
 from loop.git.checkout import Source
+from loop.lanes.cache import CACHE, TMP, WORK, CompileCache, fill_anew
 from loop.lanes.local import THREADS, VISIBLE, device_files, gpu_models
 from loop.lanes.node_setup import (
     code_hash,
     data_hash,
     data_of,
-    has_something,
     locked,
     node_home,
     packages_hash,
@@ -38,6 +37,7 @@ from loop.lanes.node_setup import (
     unbundle,
 )
 from loop.logs.capture import LOG
+from loop.machine import look_at_gpus
 from loop.process.environment import (
     PREPARE,
     Launch,
@@ -46,14 +46,13 @@ from loop.process.environment import (
     training_environment,
 )
 from loop.process.liveness import Quiet, sample, watch
-from loop.process.machine import look_at_gpus
+from loop.process.programs import Program
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Job, Trainer, TrainingProcess, mark_of
 from loop.process.worker import in_thread
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from loop.sandbox.view import View, private_environment
 
-WORK, TMP, CACHE = "work", "tmp", "cache"  # of a training's folder
 WATCH_SECONDS = 10.0  # between looks at what a training's processes do, which takes milliseconds
 MOST_LOG = 2**20  # bytes of a log in one answer
 
@@ -223,9 +222,7 @@ class NodeLane:
             clone = unbundle(self._base / "repositories" / f"{recipe.commit}.git", recipe.commit, bundle)
             source = Source(clone, recipe.commit, editable=recipe.editable, frozen=recipe.frozen)
             project = self._home / "projects" / recipe.run
-            remove(project)
-            source.fill(project, recipe.commit)
-            source.write_editable(project, recipe.source)
+            fill_anew(source, project, recipe.commit, recipe.source)
             environ = self._environ(recipe)
             launcher = Launcher(
                 self._base / "environments",
@@ -343,20 +340,13 @@ class NodeLane:
 
     def _make(self, run: _Run, folder: Path, source: str) -> None:
         remove(folder)
-        with writing(folder):
-            folder.mkdir(parents=True)
-            run.source.fill(folder / WORK, run.recipe.commit)
-            run.source.write_editable(folder / WORK, source)
-            (folder / TMP).mkdir()
-            (folder / CACHE).mkdir()
-            if (cache := folder.parent / CACHE).is_dir():
-                shutil.copytree(cache, folder / CACHE, symlinks=True, dirs_exist_ok=True)
+        CompileCache(folder.parent).make(folder, run.source, run.recipe.commit)
+        run.source.write_editable(folder / WORK, source)
 
     def _forget(self, attempt: Attempt, *, keep: bool) -> None:
         folder = self._trainings.pop(attempt).folder
         if keep and (folder / CACHE).is_dir():
-            remove(folder.parent / CACHE)
-            (folder / CACHE).rename(folder.parent / CACHE)
+            CompileCache(folder.parent).take(folder)
         remove(folder)
 
     def _environ(self, recipe: Recipe) -> dict[str, str]:
@@ -398,10 +388,7 @@ class NodeLane:
         return Evaluator(run.evaluator, folder=self._home / "evaluator", environ=variables)
 
     def _fill_evaluator(self, run: _Run) -> None:
-        folder = self._home / "evaluator"
-        remove(folder)
-        run.source.fill(folder, run.recipe.commit)
-        run.source.write_editable(folder, run.recipe.source)
+        fill_anew(run.source, self._home / "evaluator", run.recipe.commit, run.recipe.source)
 
 
 def read_on(path: Path, place: Place) -> tuple[Place, bytes, bool]:

@@ -182,11 +182,3 @@ def packages_hash(launch: Launch, environ: Mapping[str, str]) -> str:
         )
         said = done.stdout
     return hashlib.sha256(said).hexdigest()[:12]
-
-
-def has_something(path: Path) -> bool:
-    """Tell whether a path is there, and no folder with nothing in it."""
-    try:
-        return any(path.iterdir()) if path.is_dir() else path.exists()
-    except OSError:
-        return path.exists()

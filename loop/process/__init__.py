@@ -1,5 +1,6 @@
-"""Processes and the machine: a training's supervisor, environment and log, GPUs, disk, memory, the worker.
+"""Processes: a training's supervisor and environment, programs that end with the bot, the worker.
 
 It imports only the modules beside the packages of `loop`; everything above may import it. Start at
-`trainer.py`; `supervisor.py` is a program of its own that outlives the bot.
+`trainer.py`, whose trainings outlive the bot (`supervisor.py` is their program); what ends with the bot is
+started by `programs.py`, with `together.py` beside it, and a function of ours by `worker.py`.
 """

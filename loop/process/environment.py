@@ -17,6 +17,7 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.logs.error_line import error_line
+from loop.shell import answer_of
 from loop.text import is_secret, without_secrets
 
 _ALLOWED = re.compile(
@@ -340,24 +341,3 @@ def find_missing_imports(
     if answer is None:
         return (f"{python} does not answer",)
     return tuple(json.loads(answer.splitlines()[-1]))
-
-
-def answer_of(
-    *command: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None, seconds: float = 20.0
-) -> str | None:
-    """Return what a program prints; None where it fails, is missing or does not answer in time."""
-    try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=environ if environ is None else dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -21,8 +21,8 @@ import psutil
 from loop.errors import UserError
 from loop.logs.capture import LOG
 from loop.logs.summary import read_numbers
+from loop.machine import GpuState
 from loop.process import supervisor as program
-from loop.process.machine import GpuState
 from loop.process.supervisor import MARK, OUTCOME, PATIENCE, boot_id, find_tree, start_time
 from loop.process.trainer import (
     AHEAD,

@@ -43,6 +43,7 @@ ERRORS = "supervisor.log"
 MARK = "AUTORESEARCH_TRAINING"  # names the attempt in the environment of a training's processes
 REQUESTS: dict[int, str] = {signal.SIGTERM: "interrupted", signal.SIGUSR1: "stalled"}  # the endings asked for
 PATIENCE = 30.0  # seconds for killed processes to go; one stuck in a driver must not hold the result
+SWEEP = 5.0  # seconds to go on killing what is left without us
 POLL = 0.2  # seconds between looks at a training
 COST = 0.02  # of one core: so much may looking at processes take
 LULL = 0.02  # seconds for which lines that come one by one are gathered
@@ -111,28 +112,55 @@ def descendants(*roots: int) -> dict[int, int]:
     return {pid: processes[pid][1] for pid in order[len(roots) :]}
 
 
-def find_tree(*values: str, root: int | None = None, mark: str = MARK) -> list[int]:
+def find_tree(*marks: str, root: int | None = None, variable: str = MARK) -> list[int]:
     """List the processes with one of these marks, and what descends from them or from `root`."""
-    marked = _marked({os.fsencode(f"{mark}={value}") for value in values})
+    marked = _marked({os.fsencode(f"{variable}={mark}") for mark in marks})
     below = descendants(*marked, *(() if root is None else (root,)))
     return sorted({*marked, *below} - {os.getpid()})
+
+
+def end_marked(*marks: str, variable: str = MARK) -> None:
+    """Kill what is left with one of these marks, and what descends from it."""
+    give_up = time.monotonic() + SWEEP
+    while time.monotonic() < give_up and (left := find_tree(*marks, variable=variable)):
+        for pid in left:
+            _kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def kill_below(*, wrapped: bool = False) -> set[int]:
+    """Kill all processes below us; return their pids."""
+    pids = descendants(os.getpid())
+    for pid in (*(namespace_init(pids) if wrapped else ()), *pids):
+        _kill(pid, signal.SIGKILL)
+    return set(pids)
 
 
 def namespace_init(pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if _numbers(f"/proc/{pid}/status", b"NSpid:")[1:][-1:] == [1]][:1]
 
 
-def excess_below(root: int, limits: Data, *, wrapped: bool = False) -> Excess | None:
-    """Return what those below `root` use more of than is allowed, if anything."""
-    resident = descendants(root)  # files in memory are no process's; before the third starts, the machine's
-    init = namespace_init(resident) if wrapped and len(resident) > 2 else ()
-    files = sum(_space(f"/proc/{pid}/root/dev/shm")[1] for pid in init)
-    memory = files + sum(resident.values())
-    if memory > limits["memory"]:  # what is shared was counted for each that shares it
-        memory = sum(_share(pid, b"Pss:") or rss for pid, rss in resident.items())
-        memory += max(0, files - sum(_share(pid, b"Pss_Shmem:") for pid in resident))
-    used = ("processes", len(resident)), ("memory", memory)
-    return next(((name, n, limits[name]) for name, n in used if n > limits[name]), None)
+class Usage:
+    """Looks at what all below us use, as often as `POLL` and `COST` allow."""
+
+    def __init__(self, limits: Data, *, wrapped: bool = False) -> None:
+        self._limits, self._wrapped, self._next_look = limits, wrapped, time.monotonic() + POLL
+
+    def excess(self) -> Excess | None:
+        """Return what they use more of than is allowed, if anything."""
+        if time.monotonic() < self._next_look:
+            return None
+        began = time.thread_time()
+        resident = descendants(os.getpid())  # before the third starts, /dev/shm is the machine's
+        init = namespace_init(resident) if self._wrapped and len(resident) > 2 else ()
+        files = sum(_space(f"/proc/{pid}/root/dev/shm")[1] for pid in init)
+        memory = files + sum(resident.values())
+        if memory > self._limits["memory"]:  # what is shared was counted for each that shares it
+            memory = sum(_share(pid, b"Pss:") or rss for pid, rss in resident.items())
+            memory += max(0, files - sum(_share(pid, b"Pss_Shmem:") for pid in resident))
+        self._next_look = time.monotonic() + max(POLL, (time.thread_time() - began) / COST)
+        used = ("processes", len(resident)), ("memory", memory)
+        return next(((name, n, self._limits[name]) for name, n in used if n > self._limits[name]), None)
 
 
 def become_subreaper() -> bool:
@@ -219,11 +247,10 @@ class Training:
         self.exit_code: int | None = None
         self.ended_at: tuple[float, float] | None = None  # by the wall clock and by the monotonic one
         self._job, self._printed, self._waiting = job, printed, waiting
-        self._wrapped, self._limits = job["wrapped"], job["limits"]
-        self._folder = job["folder"]
+        self._wrapped, self._folder = job["wrapped"], job["folder"]
+        self._usage = Usage(job["limits"], wrapped=self._wrapped)
         # Where less than that is free from the start, it is not the training's doing.
-        self._disk_left = min(self._limits["disk_left"], _space(self._folder)[0] // 2)
-        self._next_look = time.monotonic() + POLL
+        self._disk_left = min(job["limits"]["disk_left"], _space(self._folder)[0] // 2)
         self._childless = False
         self._subreaper = subreaper
         self._process = waiting.go(job["mark"]) if waiting else self._start()
@@ -260,18 +287,13 @@ class Training:
     def kill(self) -> set[int]:
         """Kill what there is of it; return the pids."""
         self._waiting = None
-        return _kill_all(wrapped=self._wrapped)
+        return kill_below(wrapped=self._wrapped)
 
     def excess(self) -> Excess | None:
         """Return what it uses more of than is allowed, if anything."""
         if (free := _space(self._folder)[0]) < self._disk_left:
             return "disk_left", free, self._disk_left
-        if time.monotonic() < self._next_look:
-            return None
-        began = time.thread_time()
-        excess = excess_below(os.getpid(), self._limits, wrapped=self._wrapped)
-        self._next_look = time.monotonic() + max(POLL, (time.thread_time() - began) / COST)
-        return excess
+        return self._usage.excess()
 
     def _reap(self) -> None:
         while not self._childless:
@@ -356,7 +378,7 @@ def main() -> None:
     os.dup2(os.open(f"{folder}/{ERRORS}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     os.stat(job["cwd"])  # without it nothing runs, so nothing has crashed
     if waiting and (not job["goes"] or waiting.process.poll() is not None):
-        _kill_all(wrapped=True)
+        kill_below(wrapped=True)
         waiting = None
     output, printed = waiting.pipe if waiting else _pipe()
     log = Log(output, f"{folder}/{LOG}", job["log"], job["limits"]["log"])
@@ -421,13 +443,6 @@ def _space(folder: str) -> tuple[int, int]:  # bytes that are free, and that are
         blocks = min(found.f_bavail, found.f_favail if found.f_files else sys.maxsize)
         return found.f_frsize * blocks, found.f_frsize * (found.f_blocks - found.f_bfree)
     return sys.maxsize, 0
-
-
-def _kill_all(*, wrapped: bool) -> set[int]:
-    pids = descendants(os.getpid())
-    for pid in (*(namespace_init(pids) if wrapped else ()), *pids):
-        _kill(pid, signal.SIGKILL)
-    return set(pids)
 
 
 def _kill(pid: int, number: signal.Signals) -> None:

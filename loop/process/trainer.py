@@ -28,7 +28,7 @@ from loop.logs.summary import read_numbers
 from loop.logs.tail import read_tail
 from loop.process import supervisor as program
 from loop.process.environment import training_environment
-from loop.process.supervisor import find_tree
+from loop.process.supervisor import end_marked
 from loop.process.worker import in_thread
 from loop.text import without_secrets
 
@@ -44,7 +44,6 @@ os._exit(0)  # skips the interpreter's own clean-up: the bot waits for its end
 
 AHEAD = "ahead"  # begins the names of folders made for the next trainings
 POLL = 0.1  # seconds between looks at a process where the system has no pidfd
-SWEEP = 5.0  # seconds to go on killing what is left of a training without a supervisor
 
 COMPLETE = frozenset({"training_seconds", "total_seconds", "peak_vram_mb"})
 """What every summary holds beside the metric: without these it was cut off."""
@@ -211,36 +210,30 @@ class Trainer:
         return TrainingProcess(folder, recorded_supervisor(folder) or recorded, self.secrets, self.pattern)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class TrainingProcess:
     """A training under way, or one that ended while no bot was running."""
 
-    def __init__(
-        self,
-        folder: Path,
-        supervisor: Process | None,
-        secrets: Collection[str] = (),
-        pattern: str = "",
-    ) -> None:
-        self.folder = folder
-        self._secrets = secrets
-        self._pattern = pattern
-        self._supervisor = supervisor
+    folder: Path
+    supervisor: Process | None
+    secrets: Collection[str] = ()
+    pattern: str = ""
 
     def alive(self) -> bool:
-        return self._supervisor is not None and self._supervisor.alive()
+        return self.supervisor is not None and self.supervisor.alive()
 
     async def end(self, ending: Ending) -> None:
         """Ask for the training's end, as `INTERRUPTED` or as `STALLED`; `wait` returns once it has come."""
         request = signal.SIGUSR1 if ending is Ending.STALLED else signal.SIGTERM
-        if self._supervisor is not None and self._supervisor.alive():
+        if self.supervisor is not None and self.supervisor.alive():
             with suppress(ProcessLookupError):
-                os.kill(self._supervisor.pid, request)
+                os.kill(self.supervisor.pid, request)
 
     async def wait(self) -> Outcome:
-        if self._supervisor is not None:
-            await self._supervisor.gone()
-            _reap(self._supervisor.pid)
-        return await in_thread(_outcome, self.folder, self._secrets, self._pattern)
+        if self.supervisor is not None:
+            await self.supervisor.gone()
+            _reap(self.supervisor.pid)
+        return await in_thread(_outcome, self.folder, self.secrets, self.pattern)
 
 
 def mark_of(folder: Path) -> str:
@@ -276,7 +269,8 @@ def _outcome(folder: Path, secrets: Collection[str], pattern: str) -> Outcome:
     """Say what a training without a supervisor left, and end what is left of it."""
     outcome = _recorded(read_json(folder / program.OUTCOME))
     if outcome is None or sys.platform != "linux":
-        _sweep(folder)  # elsewhere a supervisor cannot follow a process that called setsid
+        # Elsewhere a supervisor cannot follow one that called setsid. The last release marked by the folder.
+        end_marked(*marks_of(folder), str(folder))
     log = folder / LOG
     text = read_tail(log)
     ended_well = outcome is not None and outcome.ending is Ending.EXITED and outcome.exit_code in (0, None)
@@ -361,19 +355,6 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def _sweep(folder: Path) -> None:
-    marks = (*marks_of(folder), str(folder))  # the latter is how the last release marked its trainings
-    give_up = time.monotonic() + SWEEP
-    while time.monotonic() < give_up:
-        left = find_tree(*marks)
-        if not left:
-            return
-        for pid in left:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
 
 
 def _reap(pid: int) -> None:

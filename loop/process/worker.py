@@ -57,6 +57,11 @@ class WorkerError(UserError):
     """Why a worker gave no answer, as a sentence that begins with its name."""
 
 
+def own_environment() -> dict[str, str]:
+    """Return what processes of ours get of the bot's environment: no secret is in it."""
+    return {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
+
+
 async def start_worker(
     module: str, *arguments: str, environment: Mapping[str, str], python: str = sys.executable
 ) -> asyncio.subprocess.Process:
@@ -93,8 +98,7 @@ async def run_worker(
 async def start_for(
     function: str, *, name: str, python: str, settings: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
-    environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
-    environment |= _THREADS | dict(settings)
+    environment = own_environment() | _THREADS | dict(settings)
     try:
         return await start_worker(__name__, function, python=python, environment=environment)
     except OSError as error:

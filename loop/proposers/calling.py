@@ -205,25 +205,18 @@ class Source:
     signs: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ModelCaller:
     """Calls models, each with its own budget and availability; `clock` counts seconds."""
 
-    def __init__(
-        self,
-        *,
-        budget: BudgetGuard,
-        availability: Availability,
-        check: Check,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._budget = budget
-        self._availability = availability
-        self._check = check
-        self._clock = clock
+    budget: BudgetGuard
+    availability: Availability
+    check: Check
+    clock: Callable[[], float] = time.monotonic
 
     async def may_call(self, model: Source, run: Run) -> bool:
-        return self._availability.is_available(model.name) and await in_thread(
-            self._budget.allows, run.id, model.name
+        return self.availability.is_available(model.name) and await in_thread(
+            self.budget.allows, run.id, model.name
         )
 
     async def call(
@@ -238,7 +231,7 @@ class ModelCaller:
         Raises:
             UnavailableError: it failed, whatever the reason; it is not called again for a while.
         """
-        began = self._clock()
+        began = self.clock()
         for _ in range(1 + RETRIES):
             try:
                 proposal = await self._answer(model, context, failure)
@@ -257,10 +250,10 @@ class ModelCaller:
             context = replace(context, rejections=(*context.rejections, rejection))
             if not await self.may_call(model, context.run):
                 return None
-            if idea is None and self._clock() - began >= context.run.time_budget:
+            if idea is None and self.clock() - began >= context.run.time_budget:
                 break
         if idea is None and failure is None:
-            self._availability.pause_proposals(model.name)
+            self.availability.pause_proposals(model.name)
         return None
 
     async def _answer(self, model: Source, context: Context, failure: Failure | None) -> Proposal:
@@ -272,22 +265,22 @@ class ModelCaller:
             else:
                 proposal = await model.proposer.repair(context, failure)
         except asyncio.CancelledError:
-            await in_thread(self._budget.pay_for_cut_off, run.id, name, None)
+            await in_thread(self.budget.pay_for_cut_off, run.id, name, None)
             raise
         except UserError as error:
             if isinstance(error, UnavailableError) and error.cut_off:
-                await in_thread(self._budget.pay_for_cut_off, run.id, name, error.cost)
+                await in_thread(self.budget.pay_for_cut_off, run.id, name, error.cost)
             elif isinstance(error, ProposalError) and error.cost is not None:
-                await in_thread(self._budget.pay, run.id, name, error.cost)
+                await in_thread(self.budget.pay, run.id, name, error.cost)
             if isinstance(error, RepairGivenUpError | NoProgramError):
-                await in_thread(self._availability.answered, run.id, name)
+                await in_thread(self.availability.answered, run.id, name)
                 raise
             outage = error if isinstance(error, UnavailableError) else UnavailableError(str(error))
-            await in_thread(self._availability.failed, run.id, name, outage)
+            await in_thread(self.availability.failed, run.id, name, outage)
             raise outage from error
         cost = proposal.cost or Cost(dollars=None)
-        await in_thread(self._budget.pay, run.id, name, cost)
-        await in_thread(self._availability.answered, run.id, name)
+        await in_thread(self.budget.pay, run.id, name, cost)
+        await in_thread(self.availability.answered, run.id, name)
         return replace(proposal, cost=cost)
 
     def why_rejected(self, context: Context, proposal: Proposal) -> str | None:
@@ -295,7 +288,7 @@ class ModelCaller:
         if (unwanted := why_unwanted(context.wishes, context.source, proposal)) is not None:
             return unwanted
         try:
-            return self._check(proposal, context)
+            return self.check(proposal, context)
         except UserError as error:
             return str(error)
 

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import InitVar, dataclass, replace
 
 from loop.errors import UserError
 from loop.evidence import Finding
@@ -49,6 +49,7 @@ STATE_EVERY = 3
 _RECENT = 2  # the next experiment is proposed while one trains or after it: no crash is missed
 
 
+@dataclass(eq=False, kw_only=True)
 class Researcher:
     """Composes the sources of a run.
 
@@ -61,49 +62,38 @@ class Researcher:
 
     name = "researcher"
 
-    def __init__(
-        self,
-        *,
-        search: Proposer,
-        share: float,
-        models: Sequence[Source] = (),
-        fallback: Source | None = None,
-        journal: Journal,
-        failure: Callable[[Experiment, str], Failure],
-        check: Check,
-        budget: BudgetGuard,
-        availability: Availability,
-        papers: Papers,
-        device: Callable[[], str],
-        stuck_after: int,
-        describe: Callable[[Context], Awaitable[str]] | None = None,
-        flags: Callable[[str, Context], tuple[Finding, ...]] = lambda _, __: (),
-        pause: Callable[[Run, Reason], Awaitable[None]] | None = None,
+    search: Proposer
+    share: float
+    models: InitVar[Sequence[Source]] = ()
+    fallback: InitVar[Source | None] = None
+    journal: InitVar[Journal]
+    failure: Callable[[Experiment, str], Failure]
+    check: InitVar[Check]
+    budget: BudgetGuard
+    availability: Availability
+    papers: Papers
+    device: Callable[[], str]
+    stuck_after: int
+    describe: Callable[[Context], Awaitable[str]] | None = None
+    flags: Callable[[str, Context], tuple[Finding, ...]] = lambda _, __: ()
+    pause: Callable[[Run, Reason], Awaitable[None]] | None = None
+
+    def __post_init__(
+        self, models: Sequence[Source], fallback: Source | None, journal: Journal, check: Check
     ) -> None:
-        self._search = search
-        self._share = share
         self._sources = tuple(models)
         self._fallback = (fallback,) if fallback and models else ()
         self._models = (*self._sources, *self._fallback)
         self._ideas = IdeaBox(journal)
         self._notes = Notes(journal)
-        self._failure = failure
-        self._budget = budget
-        self._availability = availability
-        self._caller = ModelCaller(budget=budget, availability=availability, check=check)
-        self._papers = papers
-        self._device = device
-        self._stuck_after = stuck_after
-        self._describe = describe
-        self._flags = flags
-        self._pause = pause
+        self._caller = ModelCaller(budget=self.budget, availability=self.availability, check=check)
         self._tries: Counter[tuple[int, str]] = Counter()  # by idea and model
         self._dropped: set[int] = set()  # crashes that are not worth repairing
 
     async def propose(self, context: Context) -> Proposal:
         context = await in_thread(self._complete, context)
         proposal = await self._choose(context)
-        return replace(proposal, findings=await in_thread(self._flags, proposal.source, context))
+        return replace(proposal, findings=await in_thread(self.flags, proposal.source, context))
 
     async def _choose(self, context: Context) -> Proposal:
         proposal = await self._of_constants(context)
@@ -119,20 +109,20 @@ class Researcher:
     def _complete(self, context: Context) -> Context:
         """Add what the reader of contexts does not know, and notify people if the run is stuck."""
         run, experiments = context.run, context.experiments
-        mode = search_mode(experiments, after=self._stuck_after)
+        mode = search_mode(experiments, after=self.stuck_after)
         if mode is not None:
             number = last_gain(experiments)
             self._notes.tell(run.id, Cause.STUCK, str(number or ""), stuck(idle(experiments), number))
         ideas = (*context.ideas, *add_from_file(run, self._ideas))
-        return replace(context, ideas=ideas, search_mode=mode, device=context.device or self._device())
+        return replace(context, ideas=ideas, search_mode=mode, device=context.device or self.device())
 
     async def _pause_if_spent(self, run: Run) -> None:
         names = [model.name for model in self._models]
-        pauses = self._pause is not None
-        setting = await in_thread(self._budget.spent_setting, run.id, names, pauses=pauses)
-        if setting is not None and self._pause is not None:
+        pauses = self.pause is not None
+        setting = await in_thread(self.budget.spent_setting, run.id, names, pauses=pauses)
+        if setting is not None and self.pause is not None:
             try:
-                await self._pause(run, Reason(Actor.BUDGET, cause=Cause.BUDGET, facts={"setting": setting}))
+                await self.pause(run, Reason(Actor.BUDGET, cause=Cause.BUDGET, facts={"setting": setting}))
             except UserError as error:  # a person has stopped it meanwhile
                 log.info("run %s is not paused: %s", run.tag, error)
 
@@ -168,13 +158,13 @@ class Researcher:
         One that may have made a model unavailable waits until the model has answered something else.
         """
         tries = self._tries[idea.id, model.name]
-        if tries >= TRIES or (tries and not self._availability.is_healthy(model.name)):
+        if tries >= TRIES or (tries and not self.availability.is_healthy(model.name)):
             return False
         return await self._caller.may_call(model, run)
 
     async def _try(self, idea: Idea, model: Source, context: Context) -> tuple[Proposal | None, str]:
         this = idea.id, model.name
-        healthy = self._availability.is_healthy(model.name)
+        healthy = self.availability.is_healthy(model.name)
         try:
             asked = replace(context, ideas=(idea,), search_mode=None)
             proposal = await self._caller.call(model, asked, idea=idea)
@@ -195,7 +185,7 @@ class Researcher:
         for model in (*authors[:1], *self._fallback) if authors else ():
             if crashed is not None and await self._caller.may_call(model, context.run):
                 try:
-                    failure = await in_thread(self._failure, crashed, context.parent)
+                    failure = await in_thread(self.failure, crashed, context.parent)
                 except UserError as error:
                     log.info("experiment #%d is not repaired: %s", crashed.number, error)
                     self._dropped.add(crashed.number)
@@ -213,7 +203,7 @@ class Researcher:
         """Call the sources by their shares, and the search where no other has anything."""
         if context.search_mode is SearchMode.REREADING and self._models:
             texts = (context.source, context.files.get(INSTRUCTIONS, ""))
-            context = replace(context, papers=await self._papers.abstracts(texts))
+            context = replace(context, papers=await self.papers.abstracts(texts))
         first, others = self._in_turn(context)
         if (proposal := await self._of_a_model(first, context)) is not None:
             return proposal
@@ -227,7 +217,7 @@ class Researcher:
     async def _searched(self, context: Context) -> Proposal:
         """Return what the search proposes that is new: it knows the last experiments only."""
         while True:
-            proposal = await self._search.propose(context)
+            proposal = await self.search.propose(context)
             reason = await in_thread(self._caller.why_rejected, context, proposal)
             if reason is None:
                 return proposal
@@ -241,7 +231,7 @@ class Researcher:
         if (models or self._fallback) and number_of(context) % STATE_EVERY == 0:
             context = replace(context, search_state=await self._state(context))
         for model in (*models, *self._fallback) if models else ():
-            may_propose = self._availability.may_propose(model.name)
+            may_propose = self.availability.may_propose(model.name)
             if may_propose and await self._caller.may_call(model, context.run):
                 with suppress(UnavailableError):
                     proposal = await self._caller.call(model, context)
@@ -251,7 +241,7 @@ class Researcher:
 
     async def _state(self, context: Context) -> str:
         try:
-            return await self._describe(context) if self._describe else ""
+            return await self.describe(context) if self.describe else ""
         except UserError as error:
             log.warning("models are not told what the search has learnt: %s", error)
             return ""
@@ -266,7 +256,7 @@ class Researcher:
         number = number_of(context)
         chance = random.Random(f"{context.run.id}/{number}")  # noqa: S311 - no secret hangs on it
         times = {model.name: chance.expovariate(model.weight) for model in self._sources}
-        own = chance.expovariate(self._share) if self._share else math.inf
+        own = chance.expovariate(self.share) if self.share else math.inf
         order = sorted(self._sources, key=lambda model: times[model.name])
         first = [model for model in order if times[model.name] < own]
         return first, order[len(first) :]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
-from loop.process.environment import answer_of, launch_command
-from loop.process.machine import ask_nvidia_smi
+from loop.machine import ask_nvidia_smi
+from loop.process.environment import launch_command
 from loop.program.constants import find_constants, words_of
 from loop.results.gains import effect, reason_of
+from loop.shell import answer_of
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]

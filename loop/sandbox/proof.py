@@ -20,8 +20,9 @@ from typing import Any
 
 from loop.files import remove
 from loop.sandbox import probe
-from loop.sandbox.sandbox import Sandbox, SandboxKind, run
+from loop.sandbox.sandbox import Sandbox, SandboxKind
 from loop.sandbox.view import View, lay_out
+from loop.shell import run
 
 FIXED = "fixed"
 _PREFIX = "proof-"

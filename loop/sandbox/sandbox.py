@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import assert_never
 from loop.errors import UserError
 from loop.sandbox import landlock, seccomp
 from loop.sandbox.view import View, bwrap_arguments, landlock_rules
+from loop.shell import run
 
 NEEDED = ("--disable-userns", "--cap-drop")  # bubblewrap 0.8
 PATIENCE = 20.0  # seconds for a sandbox to start a program that does nothing
@@ -121,25 +121,6 @@ def _try(sandbox: Sandbox) -> str:
     lines = ran.stderr.strip().splitlines() or [f"exit status {ran.returncode}"]
     error, _, _ = lines[-1].partition(", likely because")  # a guess of bwrap
     return "" if ran.returncode == 0 else explain(error, sandbox.kind)
-
-
-def run(
-    argv: Sequence[str], environment: Mapping[str, str], seconds: float
-) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end. One that does not start or not end in time has 127 as its exit status."""
-    try:
-        return subprocess.run(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return subprocess.CompletedProcess(argv, 127, "", str(error))
 
 
 def explain(error: str, kind: SandboxKind) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from loop.evidence import AGAIN, Invalidated, Wish
-from loop.experiment import Cost, EventKind, Experiment, Family, Goal, Run, Status
+from loop.experiment import UNASKED, Asker, Cost, EventKind, Experiment, Family, Goal, Run, Status
 from loop.gain import finite
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
@@ -328,9 +328,7 @@ class Wishes:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def put(
-        self, experiment: Experiment, wish: Wish | None, *, name: str = "", answered_in: str = ""
-    ) -> bool:
+    def put(self, experiment: Experiment, wish: Wish | None, by: Asker = UNASKED) -> bool:
         """Note a wish, or with None that it is taken back; False where it changes nothing."""
         whose = experiment.run_id, experiment.number
         with self._journal.transaction() as append:
@@ -340,10 +338,9 @@ class Wishes:
             if wish is None:
                 self._journal.execute("DELETE FROM wishes WHERE run_id = ? AND number = ?", *whose)
             else:
-                row = dict(zip(("run_id", "number"), whose, strict=True), wish=wish, name=name)
+                row = dict(zip(("run_id", "number"), whose, strict=True), wish=wish, name=by.name)
                 self._journal.insert("wishes", unique=("run_id", "number"), **row)
-            data = {"wish": wish, "name": name, "answered_in": answered_in}
-            append(experiment.run_id, EventKind.WISHED, number=experiment.number, **data)
+            append(experiment.run_id, EventKind.WISHED, number=experiment.number, wish=wish, **asdict(by))
         return True
 
     def read(self, run_id: int) -> tuple[Wished, ...]:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ class Journal:
                 *map(encode, (state, reason.by, reason.name, reason.cause, reason.facts)),
                 run.id,
             )
-            append(run.id, EventKind.RUN_STATE, state=state.value, **reason.to_data())
+            append(run.id, EventKind.RUN_STATE, state=state.value, **asdict(reason))
             return self.run_by_id(run.id)
 
     def retag(self, run: Run, new: str, *, answered_in: str = "") -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from datetime import datetime, tzinfo
 from math import inf
 
@@ -37,51 +37,45 @@ class Account:
         return f"${self.spent:.2f} of the ${self.limit:.2f} for models {self.span} are spent"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Budget:
     """Pays for models: keeps every cost in the journal and the limits, in dollars, of a run and of a day.
 
     A day begins at midnight in `zone` (None: the machine's) and is shared by all runs.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        *,
-        a_run: float | None = None,
-        a_day: float | None = None,
-        zone: tzinfo | None = None,
-    ) -> None:
-        self._journal = journal
-        self._a_run = a_run
-        self._a_day = a_day
-        self._zone = zone
+    journal: Journal
+    _: KW_ONLY
+    a_run: float | None = None
+    a_day: float | None = None
+    zone: tzinfo | None = None
 
     @property
     def has_limit(self) -> bool:
-        return self._a_run is not None or self._a_day is not None
+        return self.a_run is not None or self.a_day is not None
 
     def pay(self, run_id: int, proposer: str, cost: Cost) -> None:
-        with self._journal.transaction():
+        with self.journal.transaction():
             paid = asdict(cost)
-            self._journal.insert("spends", at=self._journal.clock(), run_id=run_id, proposer=proposer, **paid)
+            self.journal.insert("spends", at=self.journal.clock(), run_id=run_id, proposer=proposer, **paid)
 
     def of_run(self, run_id: int, *, since: float = 0.0, until: float = inf) -> Cost:
         return self._sum("run_id = ? AND at >= ? AND at <= ?", run_id, since, until)
 
     def accounts(self, run_id: int) -> tuple[Account, ...]:
         found = []
-        if self._a_run is not None:
+        if self.a_run is not None:
             spent = self.of_run(run_id).dollars or 0.0
-            found.append(Account("LLM_BUDGET_USD", "in this run", "", self._a_run, spent))
-        if self._a_day is not None:
+            found.append(Account("LLM_BUDGET_USD", "in this run", "", self.a_run, spent))
+        if self.a_day is not None:
             midnight = self._midnight()
             spent = self._sum("at >= ?", midnight.timestamp()).dollars or 0.0
-            found.append(Account("LLM_BUDGET_USD_A_DAY", "today", f"{midnight:%Y-%m-%d}", self._a_day, spent))
+            found.append(Account("LLM_BUDGET_USD_A_DAY", "today", f"{midnight:%Y-%m-%d}", self.a_day, spent))
         return tuple(found)
 
     def price(self, proposer: str) -> float:
         """Return the mean price of the proposer's last calls in dollars, zero where none is known."""
-        (row,) = self._journal.query(
+        (row,) = self.journal.query(
             "SELECT coalesce(avg(dollars), 0.0) FROM (SELECT dollars FROM spends "
             "WHERE proposer = ? AND dollars IS NOT NULL ORDER BY id DESC LIMIT ?)",
             proposer,
@@ -90,7 +84,7 @@ class Budget:
         return float(row[0])
 
     def _sum(self, condition: str, *values: float) -> Cost:
-        (row,) = self._journal.query(
+        (row,) = self.journal.query(
             "SELECT coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), "  # noqa: S608
             "coalesce(sum(output_tokens), 0), sum(dollars), count(*) "
             f"FROM spends WHERE {condition}",
@@ -100,5 +94,5 @@ class Budget:
         return Cost(row[0], row[1], row[2], dollars)
 
     def _midnight(self) -> datetime:
-        now = datetime.fromtimestamp(self._journal.clock(), self._zone)
+        now = datetime.fromtimestamp(self.journal.clock(), self.zone)
         return now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)

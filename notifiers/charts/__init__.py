@@ -28,6 +28,9 @@ from notifiers.message import Attachment
 GAINS = 5
 """How many of the largest gains are listed with their descriptions."""
 
+EXPERIMENT = "experiment"
+"""The axis of experiments by their numbers."""
+
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _HUGE = 1e100  # a larger value is drawn as this one, so that differences stay finite
 _FEW = 4  # others say too little about what is usual
@@ -43,6 +46,9 @@ _ON_PLATEAU = 0.9  # of the values
 
 Point = tuple[float, float]
 """Where an experiment stands on the axis, by its number or its time, and its value."""
+
+Tick = tuple[float, str]
+"""Where a label of an axis stands, and the label."""
 
 
 class ChartError(Exception):
@@ -222,12 +228,42 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str, by_t
         noise=_noise(rows),
         gains=gains,
         named=tuple((gain.number, places[gain.number], values[gain.number]) for gain in gains),
-        axis="hours since the start" if by_time else "experiment",
+        axis="hours since the start" if by_time else EXPERIMENT,
         last=last,
         low=low,
         high=high,
         scale=_scale(rows, goal, low, high),
     )
+
+
+def x_ticks(scene: Scene, most: int) -> list[Tick]:
+    return _ticks(0, scene.last, most=most, finest=1.0 if scene.axis == EXPERIMENT else 0.0)
+
+
+def y_ticks(scene: Scene, most: int) -> list[Tick]:
+    """Return about `most` ticks of the value axis, of which a bent part has two; none without a value."""
+    scale = scene.scale
+    if not (scene.kept or scene.discarded or scene.quarantined or scene.rejected):
+        return []
+    if scale.factor == 1:
+        return _ticks(scene.low, scene.high, most=most)
+    near, far = (scene.low, scene.high) if scale.above else (scene.high, scene.low)
+    fine = _ticks(*sorted((near, scale.bend)), most=max(2, most * 2 // 3))
+    beyond = _ticks(*sorted((scale.bend, far)), most=2)
+    apart = (scale.height(scene.high) - scale.height(scene.low)) / (2 * most)
+    return [*fine, *(tick for tick in beyond if abs(scale.height(tick[0]) - scale.bend) > apart)]
+
+
+def _ticks(low: float, high: float, *, most: int, finest: float = 0.0) -> list[Tick]:
+    if low == high:
+        return [(low, f"{low:g}")]
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(step * power for step in (1, 2, 5, 10) if high - low <= step * power * most)
+    step = max(finest, step)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    form = f"z,.{decimals}f" if 1e-7 < step < 1e7 else "g"
+    counts = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    return [(count * step, f"{count * step:{form}}") for count in counts]
 
 
 def hours_of(rows: Sequence[Row]) -> dict[int, float]:

@@ -11,17 +11,18 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from loop.experiment import Goal
 from loop.gain import number
 from loop.results.report import Gain
 from loop.text import one_line
-from notifiers.charts import GAINS, Point, Scene
+from notifiers.charts import EXPERIMENT, GAINS, Point, Scene, Tick, x_ticks, y_ticks
 from notifiers.text.words import whole_changes
 
 WIDTH, HEIGHT = 1280, 1120
@@ -73,6 +74,7 @@ _STYLE: Any = {
 _LEFT, _RIGHT, _RIGHT_OF_OTHERS = 0.03, 0.98, 0.65  # of the last column of a text, of the others
 _TITLE, _HEADLINE, _LEGEND, _PLOT = 0.945, 0.865, 0.845, 0.785
 _LINE = 0.04  # of the list of gains
+_TICKS = 6  # of an axis, at most
 _COLUMNS = 5  # of the legend
 _WIDTH = 44  # characters of a gain's description
 # Shares of the height of the axes.
@@ -200,11 +202,10 @@ def _plot(axes: Axes, scene: Scene) -> None:
     mark(crashes, "x", _CRASHED, f"{len(crashes):,} crashed", **crossed, **at_edge)
 
     _scale_values(axes, scene)
-    by_number = scene.axis == "experiment"
+    by_number = scene.axis == EXPERIMENT
     beside = max(0.6, 0.015 * scene.last) if by_number else 0.03 * scene.last or 0.5
     axes.set_xlim(-beside, scene.last + beside)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=by_number, steps=[1, 2, 5, 10], min_n_ticks=1))
-    axes.xaxis.set_major_formatter("{x:,.0f}" if by_number else "{x:g}")
+    _set_ticks(axes.xaxis, x_ticks(scene, _TICKS))
     axes.yaxis.set_visible(bool(scene.kept or scene.discarded))
     axes.set_xlabel(scene.axis)
 
@@ -222,18 +223,9 @@ def _scale_values(axes: Axes, scene: Scene) -> None:
     lowest, highest = scale.height(scene.low), scale.height(scene.high)
     margin = _MARGIN * (highest - lowest)
     axes.set_ylim(scale.value(lowest - margin), scale.value(highest + margin))
-    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
-    axes.yaxis.set_major_locator(ticks)
+    _set_ticks(axes.yaxis, y_ticks(scene, _TICKS))
     if scale.factor == 1:
         return
-    near, far = (scene.low, scene.high) if scale.above else (scene.high, scene.low)
-    fine = [at for at in ticks.tick_values(*sorted((near, scale.bend))) if (at < scale.bend) == scale.above]
-    last = max(fine, default=scale.bend) if scale.above else min(fine, default=scale.bend)
-    coarse = MaxNLocator(2).tick_values(*sorted((scale.bend, far)))
-    apart = 0.08 * (highest - lowest)
-    coarse = [at for at in coarse if abs(scale.height(at) - last) > apart]
-    axes.yaxis.set_major_locator(FixedLocator(sorted({*fine, *coarse})))
-    axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     axes.axhline(scale.bend, color=_FAINT, linewidth=1.0, linestyle=(0, (1, 2)), zorder=0.5)
     axes.annotate(
         f"smaller scale {'above' if scale.above else 'below'}",
@@ -246,6 +238,11 @@ def _scale_values(axes: Axes, scene: Scene) -> None:
         ha="right",
         va="bottom" if scale.above else "top",
     )
+
+
+def _set_ticks(axis: Axis, ticks: Sequence[Tick]) -> None:
+    axis.set_major_locator(FixedLocator([at for at, _ in ticks]))
+    axis.set_major_formatter(FixedFormatter([label for _, label in ticks]))
 
 
 def _number_keeps(axes: Axes, scene: Scene) -> None:

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 
 from loop.errors import backoff
@@ -253,6 +253,7 @@ def set_by_events(journal: Journal) -> Iterator[asyncio.Event]:
         journal.listeners.remove(notice)
 
 
+@dataclass(eq=False)
 class Delivery:
     """Follows the journal for one channel and sends it what it wants to be told.
 
@@ -266,36 +267,26 @@ class Delivery:
     numbers from 0 to 1.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        journal: Journal,
-        *,
-        preferences: Callable[[], Preferences] = Preferences,
-        thread: Callable[[Run], Awaitable[str]] | None = None,
-        report: Callable[[Event], Awaitable[Message | None]] | None = None,
-        shown: Callable[[Message], Message] = lambda message: message,
-        spacing: Spacing | None = None,
-        clock: Clock | None = None,
-        zone: tzinfo = UTC,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        self._channel = channel
-        self._journal = journal
-        self._preferences = preferences
-        self._thread = thread
-        self._report = report
-        self._shown = shown
-        self._clock = clock or Clock()
-        self._spacing = spacing or Spacing(clock=self._clock)
-        self._zone = zone
-        self._jitter = jitter
-        self._outbox = Outbox(journal, channel.name, now=self._clock.now)
+    channel: Channel
+    journal: Journal
+    _: KW_ONLY
+    preferences: Callable[[], Preferences] = Preferences
+    thread: Callable[[Run], Awaitable[str]] | None = None
+    report: Callable[[Event], Awaitable[Message | None]] | None = None
+    shown: Callable[[Message], Message] = lambda message: message
+    spacing: InitVar[Spacing | None] = None
+    clock: Clock = field(default_factory=Clock)
+    zone: tzinfo = UTC
+    jitter: Callable[[], float] = random.random
+
+    def __post_init__(self, spacing: Spacing | None) -> None:
+        self._spacing = spacing or Spacing(clock=self.clock)
+        self._outbox = Outbox(self.journal, self.channel.name, now=self.clock.now)
         self._failures = 0
         self.trouble: Trouble | None = None
 
     async def run(self) -> None:
-        with set_by_events(self._journal) as written:
+        with set_by_events(self.journal) as written:
             while True:
                 written.clear()
                 await self.catch_up()
@@ -312,12 +303,12 @@ class Delivery:
                 await self._try(step)
 
     def _next(self) -> Record | Send | None:
-        preferences, now = self._preferences(), self._clock.now()
-        quiet = preferences.is_quiet(now, self._zone)
-        pending = read_pending(self._journal, self._outbox, held=not quiet)
+        preferences, now = self.preferences(), self.clock.now()
+        quiet = preferences.is_quiet(now, self.zone)
+        pending = read_pending(self.journal, self._outbox, held=not quiet)
         if quiet and any(each.news.topic is Topic.REPORT for each in pending):
-            pending = read_pending(self._journal, self._outbox, held=True)  # it covers them too
-        return next_step(pending, preferences, quiet=quiet, now=now, zone=self._zone)
+            pending = read_pending(self.journal, self._outbox, held=True)  # it covers them too
+        return next_step(pending, preferences, quiet=quiet, now=now, zone=self.zone)
 
     async def _try(self, step: Send) -> None:
         try:
@@ -329,7 +320,7 @@ class Delivery:
             self._spacing.pause(error.seconds)
             if error.seconds >= LONG_WAIT:
                 await self._note_trouble(str(error))
-            await self._clock.sleep(error.seconds)
+            await self.clock.sleep(error.seconds)
         except (UnreachableError, RefusedError) as error:
             await self._back_off(str(error))
         else:
@@ -338,45 +329,45 @@ class Delivery:
 
     async def _send(self, step: Send) -> str:
         root = await self._root(step)
-        message = self._shown(await self._message(step))
+        message = self.shown(await self._message(step))
         await self._spacing.turn()
         try:
-            return await self._channel.send(message, reply_to=root, broadcast=step.for_all)
+            return await self.channel.send(message, reply_to=root, broadcast=step.for_all)
         except GoneError:
             if not root:
                 raise
         if step.run is not None:
             await in_thread(self._outbox.drop_card, step.run.id, root)
         await self._spacing.turn()
-        return await self._channel.send(message, broadcast=step.for_all)
+        return await self.channel.send(message, broadcast=step.for_all)
 
     async def _message(self, step: Send) -> Message:
         """Return what is sent: where it can be made, the report in the place of the line about it."""
-        if self._report is None or step.report is None:
+        if self.report is None or step.report is None:
             return step.message
-        made = await self._report(step.report)
+        made = await self.report(step.report)
         if made is None:
             return step.message
         return replace(made, text=made.text + step.late, silent=step.message.silent)
 
     async def _root(self, step: Send) -> str:
         if step.experiment is not None and step.experiment.idea is not None:
-            idea = await in_thread(IdeaBox(self._journal).get, step.experiment.idea)
-            if idea.channel == self._channel.name and idea.message_id:
+            idea = await in_thread(IdeaBox(self.journal).get, step.experiment.idea)
+            if idea.channel == self.channel.name and idea.message_id:
                 return idea.message_id
-        if self._thread is not None and step.run is not None:
-            return await self._thread(step.run)
+        if self.thread is not None and step.run is not None:
+            return await self.thread(step.run)
         return ""
 
     async def _back_off(self, reason: str) -> None:
         await self._note_trouble(reason)
         self._failures += 1
-        await self._clock.sleep(backoff(CHANNEL_WAITS, self._failures, jitter=self._jitter()))
+        await self.clock.sleep(backoff(CHANNEL_WAITS, self._failures, jitter=self.jitter()))
 
     async def _note_trouble(self, reason: str) -> None:
         if self.trouble is None:
-            log.warning("%s is unreachable: %s", self._channel.name, reason)
-        since = self._clock.now() if self.trouble is None else self.trouble.since
+            log.warning("%s is unreachable: %s", self.channel.name, reason)
+        since = self.clock.now() if self.trouble is None else self.trouble.since
         trouble = Trouble(since, reason)
         if trouble != self.trouble:
             self.trouble = trouble
@@ -384,7 +375,7 @@ class Delivery:
 
     async def _recovered(self) -> None:
         if self.trouble is not None:
-            log.info("%s is reachable again", self._channel.name)
+            log.info("%s is reachable again", self.channel.name)
             self.trouble = None
             await in_thread(self._outbox.set_trouble, None)
         self._failures = 0
@@ -395,8 +386,8 @@ class Delivery:
         A channel that refuses that as well takes nothing at present, whatever it said: raised again.
         """
         await self._spacing.turn()
-        message_id = await self._channel.send(Message(not_taken(step, reason), silent=step.message.silent))
-        log.warning("%s refused a message: %s", self._channel.name, reason)
+        message_id = await self.channel.send(Message(not_taken(step, reason), silent=step.message.silent))
+        log.warning("%s refused a message: %s", self.channel.name, reason)
         return message_id, tuple(
             replace(entry, state=State.REFUSED, reason=reason)
             if entry.state in (State.SENT, State.COLLAPSED)

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, tzinfo
 from typing import Protocol, runtime_checkable
 
@@ -40,17 +40,20 @@ class Forum(Channel, Protocol):
     async def rename_topic(self, topic: str, name: str) -> None: ...
 
 
+@dataclass(eq=False)
 class RunTopics:
     """Makes the topic of a run before its card, and renames it with the run.
 
     The journal keeps it as a card of the channel's `topics`: the topic's id, then its name.
     """
 
-    def __init__(self, forum: Forum, journal: Journal, *, clock: Clock) -> None:
-        self._forum = forum
-        self._journal = journal
-        self._clock = clock
-        self._kept = Outbox(journal, f"{forum.name}:topics")
+    forum: Forum
+    journal: Journal
+    _: KW_ONLY
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        self._kept = Outbox(self.journal, f"{self.forum.name}:topics")
         self._refused: set[int] = set()  # runs that have none, as their channel was told
 
     async def of(self, run: Run) -> str:
@@ -63,10 +66,10 @@ class RunTopics:
         if kept or run.id in self._refused:
             return kept and _topic(kept)
         try:
-            topic = await self._forum.open_topic(run.tag)
+            topic = await self.forum.open_topic(run.tag)
         except RefusedError as error:
-            log.warning("%s: run %s has no topic of its own: %s", self._forum.name, run.tag, error)
-            await self._forum.send(Message(no_topic(run.tag, str(error)), silent=True))
+            log.warning("%s: run %s has no topic of its own: %s", self.forum.name, run.tag, error)
+            await self.forum.send(Message(no_topic(run.tag, str(error)), silent=True))
             self._refused.add(run.id)
             return ""
         await in_thread(self._kept.put_card, run.id, topic + run.tag)
@@ -74,23 +77,23 @@ class RunTopics:
 
     async def run(self) -> None:
         while True:
-            await self._clock.sleep(INTERVAL)
+            await self.clock.sleep(INTERVAL)
             await self.rename()
 
     async def rename(self) -> None:
         for run, topic in await in_thread(self._renamed):
             try:
-                await self._forum.rename_topic(topic, run.tag)
+                await self.forum.rename_topic(topic, run.tag)
             except (RateLimitedError, UnreachableError) as error:
-                log.debug("%s: a topic is renamed later: %s", self._forum.name, error)
+                log.debug("%s: a topic is renamed later: %s", self.forum.name, error)
                 return
             except RefusedError as error:
-                log.info("%s: a topic keeps its name: %s", self._forum.name, error)
+                log.info("%s: a topic keeps its name: %s", self.forum.name, error)
             await in_thread(self._kept.put_card, run.id, topic + run.tag)
 
     def _renamed(self) -> list[tuple[Run, str]]:
         kept = self._kept.open_cards()
-        runs = [run for run in self._journal.runs() if run.id in kept]
+        runs = [run for run in self.journal.runs() if run.id in kept]
         return [(run, _topic(kept[run.id])) for run in runs if kept[run.id] != _topic(kept[run.id]) + run.tag]
 
 
@@ -105,6 +108,7 @@ def _topic(kept: str) -> str:
     return kept[: kept.index("/") + 1]
 
 
+@dataclass(eq=False)
 class LiveCards:
     """Keeps the cards of one channel true: made, pinned, edited, made anew where one is deleted.
 
@@ -114,29 +118,19 @@ class LiveCards:
     of its run.
     """
 
-    def __init__(
-        self,
-        channel: Channel,
-        journal: Journal,
-        *,
-        status: Callable[[Run], RunStatus],
-        spacing: Spacing,
-        zone: tzinfo,
-        clock: Clock | None = None,
-        topics: RunTopics | None = None,
-        shown: Callable[[Message], Message] = lambda message: message,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        self._channel = channel
-        self._journal = journal
-        self._status = status
-        self._spacing = spacing
-        self._zone = zone
-        self._clock = clock or Clock()
-        self._topics = topics
-        self._fit = shown
-        self._jitter = jitter
-        self._outbox = Outbox(journal, channel.name, now=self._clock.now)
+    channel: Channel
+    journal: Journal
+    _: KW_ONLY
+    status: Callable[[Run], RunStatus]
+    spacing: Spacing
+    zone: tzinfo
+    clock: Clock = field(default_factory=Clock)
+    topics: RunTopics | None = None
+    shown: Callable[[Message], Message] = lambda message: message
+    jitter: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        self._outbox = Outbox(self.journal, self.channel.name, now=self.clock.now)
         self._lock = asyncio.Lock()
         self._shown: dict[int, Message] = {}  # by run: what its card says since this process started
         self._edited: dict[int, float] = {}
@@ -151,7 +145,7 @@ class LiveCards:
 
     async def _follow_states(self) -> None:
         """Show at once a new run, and what a command does to one: a press gets no other answer."""
-        with set_by_events(self._journal) as written:
+        with set_by_events(self.journal) as written:
             while True:
                 await written.wait()
                 written.clear()
@@ -160,7 +154,7 @@ class LiveCards:
                         await self.refresh()
 
     def _has_turned(self) -> bool:
-        before = [(self._states.get(run.id), run) for run in self._journal.runs()]
+        before = [(self._states.get(run.id), run) for run in self.journal.runs()]
         for _, run in before:
             self._states.setdefault(run.id, run.state)  # a new one once: what fails is tried at the next look
         return any(old is not run.state if old else run.state in _LIVELY for old, run in before)
@@ -173,9 +167,9 @@ class LiveCards:
                 failures = 0
             except UnreachableError as error:
                 failures += 1
-                log.debug("the card in %s has to wait: %s", self._channel.name, error)
-            wait = backoff(CHANNEL_WAITS, failures, jitter=self._jitter())
-            await self._clock.sleep(max(INTERVAL, wait))
+                log.debug("the card in %s has to wait: %s", self.channel.name, error)
+            wait = backoff(CHANNEL_WAITS, failures, jitter=self.jitter())
+            await self.clock.sleep(max(INTERVAL, wait))
 
     async def refresh(self) -> None:
         """Show what has changed, as far as the channel takes it now.
@@ -186,12 +180,12 @@ class LiveCards:
         async with self._lock:
             await self._pin()
             for run, message in await in_thread(self._changed):
-                if not self._spacing.spare():
+                if not self.spacing.spare():
                     return
                 try:
                     await self._show(run, message)
                 except RateLimitedError as error:
-                    self._spacing.pause(error.seconds)
+                    self.spacing.pause(error.seconds)
                     return
 
     async def thread(self, run: Run) -> str:
@@ -206,7 +200,7 @@ class LiveCards:
                 not message_id
             ):  # one that was refused is tried again with each message: the channel may be back
                 message = await in_thread(self._card, run)
-                await self._spacing.turn()
+                await self.spacing.turn()
                 await self._show(run, message)
                 message_id = await in_thread(self._outbox.card, run.id)
             return message_id
@@ -214,29 +208,29 @@ class LiveCards:
     def _changed(self) -> list[tuple[Run, Message]]:
         cards = self._outbox.open_cards()
         due = []
-        for run in self._journal.runs():
+        for run in self.journal.runs():
             wanted = run.id in cards or (run.state in _LIVELY and not self._outbox.card(run.id))
-            if wanted and self._refused.get(run.id, 0.0) <= self._clock.now():
+            if wanted and self._refused.get(run.id, 0.0) <= self.clock.now():
                 message = self._card(run)
                 if message != self._shown.get(run.id) or run.id not in cards:
                     due.append((run, message))
         return sorted(due, key=lambda pair: self._edited.get(pair[0].id, 0.0))  # each gets its turn
 
     def _card(self, run: Run) -> Message:
-        return self._fit(card(self._status(run), zone=self._zone))
+        return self.shown(card(self.status(run), zone=self.zone))
 
     async def _show(self, run: Run, message: Message) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         dated = replace(
-            message, text=f"{message.text}\nupdated {datetime.fromtimestamp(now, self._zone):%H:%M}"
+            message, text=f"{message.text}\nupdated {datetime.fromtimestamp(now, self.zone):%H:%M}"
         )
         message_id = await in_thread(self._outbox.card, run.id)
         try:
             if message_id:
-                await self._channel.edit(message_id, dated)
+                await self.channel.edit(message_id, dated)
             else:
-                topic = await self._topics.of(run) if self._topics else ""
-                message_id = await self._channel.send(dated, reply_to=topic)
+                topic = await self.topics.of(run) if self.topics else ""
+                message_id = await self.channel.send(dated, reply_to=topic)
                 self._unpinned.append(message_id)
         except RefusedError as error:
             if message_id and isinstance(error, GoneError):
@@ -244,7 +238,7 @@ class LiveCards:
                 self._unpinned = [other for other in self._unpinned if other != message_id]
                 return
             if run.id not in self._refused:
-                log.warning("%s does not take the card of run %s: %s", self._channel.name, run.tag, error)
+                log.warning("%s does not take the card of run %s: %s", self.channel.name, run.tag, error)
             self._refused[run.id] = now + CHANNEL_WAITS[-1]
         else:
             self._refused.pop(run.id, None)
@@ -253,12 +247,12 @@ class LiveCards:
             self._shown[run.id], self._edited[run.id], self._states[run.id] = message, now, run.state
 
     async def _pin(self) -> None:
-        while self._unpinned and self._spacing.spare():
+        while self._unpinned and self.spacing.spare():
             try:
-                await self._channel.pin(self._unpinned[0])
+                await self.channel.pin(self._unpinned[0])
             except RateLimitedError as error:
-                self._spacing.pause(error.seconds)
+                self.spacing.pause(error.seconds)
                 return
             except RefusedError as error:
-                log.info("%s does not pin the card: %s", self._channel.name, error)
+                log.info("%s does not pin the card: %s", self.channel.name, error)
             del self._unpinned[0]

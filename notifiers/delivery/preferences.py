@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from datetime import UTC, datetime, time, tzinfo
 from difflib import get_close_matches
 from enum import StrEnum
@@ -296,23 +296,18 @@ def _ringing(preferences: Preferences) -> str:
     return ", ".join((*rings, "calls for you and one reminder"))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class PreferenceStore:
     """The preferences of all channels; one that never ordered anything has those of `default`."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        *,
-        default: Preferences,
-        metric: str = "val_bpb",
-    ) -> None:
-        self._journal = journal
-        self._default = default
-        self._metric = metric
+    journal: Journal
+    _: KW_ONLY
+    default: Preferences
+    metric: str = "val_bpb"
 
     def get(self, channel: str) -> Preferences:
-        kept = read_preferences(self._journal, channel)
-        return self._default if kept is None else _decode(kept)
+        kept = read_preferences(self.journal, channel)
+        return self.default if kept is None else _decode(kept)
 
     def change(self, channel: str, text: str) -> Preferences:
         """Obey the words after `/notify`, and return what the channel wants from now on.
@@ -320,9 +315,9 @@ class PreferenceStore:
         Raises:
             ValueError: with the sentence of `parse`.
         """
-        with self._journal.transaction():
-            preferences = parse(text, self.get(channel), now=self._journal.clock(), metric=self._metric)
-            write_preferences(self._journal, channel, _encode(preferences))
+        with self.journal.transaction():
+            preferences = parse(text, self.get(channel), now=self.journal.clock(), metric=self.metric)
+            write_preferences(self.journal, channel, _encode(preferences))
         return preferences
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from loop.experiment import Goal
 from loop.gain import signed
 from loop.results.constants import Move, Try, Way
-from notifiers.charts import Point, Scene
+from notifiers.charts import EXPERIMENT, Point, Scene, x_ticks, y_ticks
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 14, 48  # around the plot, in units of the drawing
 _EDGE = 18  # above and below the values; crashes are marked there
@@ -86,7 +86,7 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
     named = [(number, x(at), y(value)) for number, at, value in scene.named]
     axes = {
         "last": scene.last,
-        "whole": scene.axis == "experiment",
+        "whole": scene.axis == EXPERIMENT,
         "heights": [lowest, highest, least, most],
         "bend": [scale.bend, scale.factor, scale.above],
     }
@@ -102,8 +102,8 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
         best=f"M{'L'.join(corners)}" if corners else "",
         band=f"M{'L'.join(upper + lower)}Z" if corners and scene.noise else "",
         intervals=tuple((x(m.at), y(m.value), y(m.low), y(m.high)) for m in scene.repeated),
-        x_ticks=tuple((x(at), text) for at, text in _ticks(0, scene.last, most=width // 90, finest=1)),
-        y_ticks=tuple((y(at), text) for at, text in _y_ticks(scene, height // 55)),
+        x_ticks=tuple((x(at), text) for at, text in x_ticks(scene, width // 90)),
+        y_ticks=tuple((y(at), text) for at, text in y_ticks(scene, height // 55)),
         bend=None if scale.factor == 1 else y(scale.bend),
         axes=json.dumps(axes),
     )
@@ -117,31 +117,6 @@ def _labels(named: Sequence[tuple[int, float, float]], *, below: bool) -> Iterat
         if all(abs(right - other) > 5 * _LETTER or abs(line - at) > _LINE for other, at in taken):
             taken.append((right, line))
             yield number, right, line
-
-
-def _y_ticks(scene: Scene, most: int) -> list[tuple[float, str]]:
-    scale = scene.scale
-    if not (scene.kept or scene.discarded or scene.quarantined or scene.rejected):
-        return []
-    if scale.factor == 1:
-        return _ticks(scene.low, scene.high, most=most)
-    near, far = (scene.low, scene.high) if scale.above else (scene.high, scene.low)
-    fine = _ticks(*sorted((near, scale.bend)), most=max(2, most * 2 // 3))
-    beyond = _ticks(*sorted((scale.bend, far)), most=2)
-    apart = (scale.height(scene.high) - scale.height(scene.low)) / (2 * most)
-    return [*fine, *(tick for tick in beyond if abs(scale.height(tick[0]) - scale.bend) > apart)]
-
-
-def _ticks(low: float, high: float, *, most: int, finest: float = 0.0) -> list[tuple[float, str]]:
-    if low == high:
-        return [(low, f"{low:g}")]
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(step * power for step in (1, 2, 5, 10) if high - low <= step * power * most)
-    step = max(finest, step)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    form = f"z,.{decimals}f" if 1e-7 < step < 1e7 else "g"
-    counts = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    return [(count * step, f"{count * step:{form}}") for count in counts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from loop.engine.plan import NO_SANDBOX, Plan
+from loop.engine.remote.trainings import RemoteTrainings
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
+from loop.engine.trainings import Trainings
 from loop.experiment import Goal
 from loop.folders import RunFolders
 from loop.git.workspace import Workspace
@@ -75,9 +78,9 @@ async def conduct_toys(
     )
     environment = training_environment({"PATH": "/usr/bin:/bin"}, {"TIMES": str(times), **settings})
     launcher = Launcher(folder / "environments", override=command, editable="train.py", environ=environment)
-    engine = Engine(
-        run,
-        plan=Plan(
+    make = partial(RemoteTrainings, cluster) if cluster else Trainings
+    trainings = make(
+        Plan(
             KeepRule(),
             launcher,
             deadline=2 * _BUDGET,
@@ -89,11 +92,10 @@ async def conduct_toys(
         journal=journal,
         workspace=workspace,
         trainer=Trainer(),
-        proposer=proposer,
         folders=RunFolders(folder, run.id),
         slots=slots,
-        cluster=cluster,
     )
+    engine = Engine(run, trainings, proposer)
     try:
         await engine.conduct(experiments)
         return gaps(times), run_status(journal, run, worktree=workspace.path)

@@ -7,8 +7,8 @@ from typing import Any
 
 from bot.heartbeat.probe import LoopVitals, TrainingVitals, Vitals
 from loop.experiment import BY_COMMAND, Goal, Reason, Run, RunState
+from loop.machine import Disk, Gpu, GpuState
 from loop.process.liveness import Activity, Quiet
-from loop.process.machine import Disk, Gpu, GpuState
 
 HOME = Path("/state")
 ROOMY = Disk(HOME, 400e9, 1000e9)

@@ -13,7 +13,7 @@ from bot.commands.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands.handlers import CommandHandlers
 from bot.commands.inbox import Inbox
 from bot.commands.table import parse
-from bot.reports import Reporter
+from bot.reports.reporter import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from bot.slack.answers import READING

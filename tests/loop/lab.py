@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from loop.engine.ahead.waiting import is_worthwhile
 from loop.engine.conductor import nothing_blocks, nothing_closes
 from loop.engine.plan import NO_SANDBOX, Plan
+from loop.engine.remote.trainings import RemoteTrainings
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
+from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evidence import Doubt
 from loop.experiment import EventKind, Experiment, Goal, Proposal, Reason, Run, Status
@@ -194,9 +197,9 @@ class Lab:
         run = self.journal.run_by_id(self.run.id)
         workspace = self._workspace(run.renamed_from or run.tag)
         environment = training_environment(os.environ, {"TORCH_GATE": str(self.gate), **environ})
-        return Engine(
-            run,
-            plan=Plan(
+        make = partial(RemoteTrainings, cluster) if cluster else Trainings
+        trainings = make(
+            Plan(
                 KeepRule(pattern=pattern),
                 self.launcher(environment),
                 deadline=deadline,
@@ -215,14 +218,17 @@ class Lab:
             journal=self.journal,
             workspace=workspace,
             trainer=Trainer(pattern=pattern),
-            proposer=ideas or Ideas(*programs),
             folders=self.folders,
+            slots=slots,
+        )
+        return Engine(
+            run,
+            trainings,
+            ideas or Ideas(*programs),
             is_blocked=is_blocked,
             doubt=doubt,
             timer=timer,
-            slots=slots,
             blocker=blocker,
-            cluster=cluster,
         )
 
     def launcher(self, environ: Mapping[str, str]) -> Launcher:

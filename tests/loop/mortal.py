@@ -14,6 +14,7 @@ from typing import Any, cast
 from loop.engine.plan import Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
+from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt
 from loop.experiment import Actor, Cause, EventKind, Experiment, Reason, Status
@@ -145,9 +146,8 @@ class Life:
         run = lab.now()
         self._journal = MortalJournal(lab, self.fuse)
         self._workspace = MortalWorkspace(lab, run.renamed_from or run.tag, self.fuse)
-        self.engine = Engine(
-            run,
-            plan=Plan(
+        trainings = Trainings(
+            Plan(
                 KeepRule(equal_within=0.0),
                 lab.launcher({}),
                 deadline=600.0,
@@ -158,11 +158,10 @@ class Life:
             journal=self._journal,
             workspace=self._workspace,
             trainer=cast(Trainer, MortalTrainer(machine, self.fuse)),
-            proposer=thinker,
-            doubt=is_doubted,
             folders=RunFolders(lab.home, run.id),
             slots=tuple(map(Slot, range(machine.lanes))),
         )
+        self.engine = Engine(run, trainings, thinker, doubt=is_doubted)
         self._conducting: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 

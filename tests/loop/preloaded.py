@@ -12,7 +12,7 @@ import sys
 from functools import cache
 from typing import Any
 
-from loop.evaluation import together
+from loop.process import together
 from tests.bot.preloaded import Preloaded, serve
 from tests.loop.forked_programs import Begun, become, start
 

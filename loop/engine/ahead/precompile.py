@@ -15,18 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loop.engine.ahead.prefetch import Ready
-from loop.engine.ahead.waiting import CACHE, COMPILE_ONLY, MOST_BYTES, MOST_FILES
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
-from loop.evaluation.evaluator import Program, run_together
 from loop.files import remove, why_not_copied
+from loop.lanes.cache import CACHE, COMPILE_ONLY, MOST_BYTES, MOST_FILES
 from loop.lanes.local import VISIBLE
 from loop.lanes.protocol import LiveTraining
 from loop.logs.capture import LOG
 from loop.logs.error_line import error_line
 from loop.logs.progress import read_progress
 from loop.logs.tail import read_tail
-from loop.process.machine import disks, look_at_gpus
+from loop.machine import disks, look_at_gpus
+from loop.process.programs import Program, run_together
 from loop.process.trainer import Limits, mark_of
 from loop.process.worker import in_thread
 from loop.text import without_secrets
@@ -37,7 +37,7 @@ COMPILING = "compiling"  # the candidate's folder, among those of trainings
 MOST_SECONDS = 120.0  # three times as long as the template takes on an H200
 RUNS = 2  # Inductor compiles some kernels only where it finds their graph in its cache: the second time
 POLL = 1.0  # seconds between looks at the candidate and at the training
-NICED = ("nice", "-n", "19")
+NICE = 19  # the training beside it goes first
 PEAKS = 1.3  # times the memory of the head, or of a baseline under way, that must be free
 SPARE_MB = 6 * 1024  # MiB beside that: a training that is evaluated grows by four GiB
 
@@ -119,7 +119,7 @@ class Precompiler:
             # Marked as of the training beside it: what is ours, and ends where that one is found dead.
             mark = mark_of(training.folder)
             for _ in range(RUNS):
-                result = await run_together([program], self._seconds, limits, mark=mark)
+                result = await run_together([program], self._seconds, limits, mark=mark, nice=NICE)
                 if failed := result.ending != "exited" or result.exit_codes != (0,):
                     break
         except (UserError, OSError) as error:
@@ -140,7 +140,7 @@ class Precompiler:
             remove(self._folder)
             log.info("%s is not compiled ahead: %s", commit[:7], problem)
             return None
-        return Program((*NICED, *program.argv), program.cwd, program.env)
+        return program
 
     def _give(self, lane: int, commit: str) -> None:
         cache = self._folder / CACHE

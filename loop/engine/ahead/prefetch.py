@@ -64,6 +64,7 @@ class ProposerFailure:
     reason: str
 
 
+@dataclass(eq=False, kw_only=True)
 class Prefetch:
     """Holds at most one proposal in the making, for whichever lane takes it first.
 
@@ -71,24 +72,16 @@ class Prefetch:
     worker thread). `failure` is None unless the proposer has failed since its last proposal.
     """
 
-    def __init__(
-        self,
-        *,
-        proposer: Proposer,
-        workspace: Workspace,
-        context: Callable[[], Context],
-        is_trained: Callable[[str], bool],
-        retry_seconds: tuple[float, ...],
-        timer: Callable[[], float],
-    ) -> None:
+    proposer: Proposer
+    workspace: Workspace
+    context: Callable[[], Context]
+    is_trained: Callable[[str], bool]
+    retry_seconds: tuple[float, ...]
+    timer: Callable[[], float]
+
+    def __post_init__(self) -> None:
         self.failure: ProposerFailure | None = None
         self.unattended = False  # nobody is there to help: what waiting does not help is raised by `take`
-        self._proposer = proposer
-        self._workspace = workspace
-        self._context = context
-        self._is_trained = is_trained
-        self._retry_seconds = retry_seconds
-        self._timer = timer
         self._refusals: tuple[Rejection, ...] = ()  # proposals that did not fit a new best
         self._news = asyncio.Event()  # people want something that was not looked at
         self._makes_way = False  # a free proposal does, for what they want
@@ -139,13 +132,13 @@ class Prefetch:
             task = self._task
             assert task is not None
             if not task.done():
-                asked = self._timer()
+                asked = self.timer()
                 waker = asyncio.create_task(wake.wait())
                 try:
                     await asyncio.wait({task, waker}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     waker.cancel()
-                    waited += self._timer() - asked
+                    waited += self.timer() - asked
             if self._task is not task or not task.done():
                 if wake.is_set():
                     return None
@@ -181,19 +174,19 @@ class Prefetch:
             self._news.clear()
             self._makes_way, self._unwanted = False, []
             try:
-                context = replace(await in_thread(self._context), rejections=self._refusals)
-                proposal = await self._proposer.propose(context)
+                context = replace(await in_thread(self.context), rejections=self._refusals)
+                proposal = await self.proposer.propose(context)
                 ready = await in_thread(self._commit, proposal)
             except UserError as error:
                 if self.unattended and isinstance(error, ExhaustedError):
                     raise
                 failures += 1
                 self.failure = ProposerFailure(
-                    self.failure.since if self.failure else self._timer(), str(error)
+                    self.failure.since if self.failure else self.timer(), str(error)
                 )
-                log.warning("no proposal from %s (try %d): %s", self._proposer.name, failures, error)
+                log.warning("no proposal from %s (try %d): %s", self.proposer.name, failures, error)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(backoff(self._retry_seconds, failures)):
+                    async with asyncio.timeout(backoff(self.retry_seconds, failures)):
                         await self._news.wait()
             else:
                 self.failure = None
@@ -207,15 +200,15 @@ class Prefetch:
 
     def _commit(self, proposal: Proposal) -> Ready:
         find_constants(proposal.source)  # what does not parse is not committed
-        commit = self._workspace.commit(proposal.parent, proposal.source, proposal.description)
+        commit = self.workspace.commit(proposal.parent, proposal.source, proposal.description)
         return make_ready(proposal, commit)
 
     def _carry_over(self, ready: Ready, best: str) -> Ready | None:
         proposal = ready.proposal
-        source = self._workspace.carry_over(proposal.source, proposal.parent, best)
+        source = self.workspace.carry_over(proposal.source, proposal.parent, best)
         if source is None or undefined_names(source) - undefined_names(proposal.source):
             return None
-        if self._is_trained(fingerprint(source)):  # merged, it is what was trained before
+        if self.is_trained(fingerprint(source)):  # merged, it is what was trained before
             return None
         try:
             carried = self._commit(replace(proposal, source=source, parent=best))

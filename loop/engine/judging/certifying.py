@@ -14,7 +14,7 @@ from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.certification import Side, certified, pairs_that_fit, seconds_for, turns
 from loop.evidence import Certification, Repeat
-from loop.experiment import Experiment, Run, RunState
+from loop.experiment import UNASKED, Asker, Experiment, Run, RunState
 from loop.gain import gain
 from loop.program.seed import seed_of
 from loop.store.evidence.certifications import Certifications, usual_seconds
@@ -33,15 +33,13 @@ class Certifier:
     def __init__(self, trainings: Trainings) -> None:
         self.asked = False  # and not begun: it waits for the experiments under way
         self._pairs = trainings.plan.certify_repeats
-        self._lanes = trainings.lanes
+        self._lanes = len(trainings.slots)
         self._journal = trainings.journal
         self._workspace = trainings.workspace
         self._store = Certifications(self._journal)
         self._repeats = Repeats(self._journal)
 
-    def ask(
-        self, run: Run, *, until: float | None = None, name: str = "", answered_in: str = ""
-    ) -> Certification:
+    def ask(self, run: Run, by: Asker = UNASKED, *, until: float | None = None) -> Certification:
         """Want a certification, which ends at `until` at the latest.
 
         Raises:
@@ -54,7 +52,7 @@ class Certifier:
         head, baseline = self._sides(run)
         for side in (head, baseline):
             self._workspace.source(side.commit)  # of an adopted one git may not have the program
-        return self._store.ask(run.id, self._pairs, until=until, asked_by=name, answered_in=answered_in)
+        return self._store.ask(run.id, self._pairs, by, until=until)
 
     def wanted(self, run: Run) -> bool:
         """Tell whether there is a gain that no certification was made or asked for."""

@@ -14,7 +14,7 @@ from loop.evaluation.noise import Noise, read_noise
 from loop.evaluation.plausibility import TIMELESS, Implausible, doubt_text, implausible
 from loop.evidence import NO_DOUBT, Belief, Doubt, Evaluation
 from loop.experiment import Experiment, Run, Status
-from loop.process.machine import look_at_gpus
+from loop.machine import look_at_gpus
 from loop.process.trainer import mark_of
 from loop.process.worker import in_thread
 from loop.store.evidence.verdicts import read_evaluation

@@ -11,7 +11,7 @@ from loop.evaluation.certainty import first_look, first_to_leave_out, own_gains,
 from loop.evaluation.certification import seconds_for
 from loop.evaluation.noise import read_noise
 from loop.evidence import RepeatFor
-from loop.experiment import Experiment, Run, RunState, Status
+from loop.experiment import UNASKED, Asker, Experiment, Run, RunState, Status
 from loop.gain import number, signed
 from loop.proposers.orders import kept, without
 from loop.store.evidence.certifications import Certifications, Prune, Prunes, left_out_of, usual_seconds
@@ -33,13 +33,13 @@ class Pruner:
         self.leaves_out = False
         self.asked = False  # and not over: other experiments wait for its end
         self._rule = trainings.plan.rule
-        self._lanes = trainings.lanes
+        self._lanes = len(trainings.slots)
         self._journal = trainings.journal
         self._workspace = trainings.workspace
         self._store = Prunes(self._journal)
         self._repeats = Repeats(self._journal)
 
-    def ask(self, run: Run, *, name: str = "", answered_in: str = "") -> tuple[int, float]:
+    def ask(self, run: Run, by: Asker = UNASKED) -> tuple[int, float]:
         """Want a prune; return how many keeps are left out, and about how many seconds that takes.
 
         Raises:
@@ -54,7 +54,7 @@ class Pruner:
         keeps = self._first(run, None)
         if not keeps:
             raise UserError(f"Run {run.tag} has no keep to leave out, or what each brings is known.")
-        self._store.ask(run.id, asked_by=name, answered_in=answered_in)
+        self._store.ask(run.id, by)
         trainings = TIMES * len(keeps) + self._lacking(run)
         return len(keeps), seconds_for(trainings, usual_seconds(self._journal, run), self._lanes)
 

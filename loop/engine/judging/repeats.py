@@ -17,7 +17,7 @@ from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.noise import Drift, read_drift, speed
 from loop.evidence import Repeat, RepeatFor
-from loop.experiment import Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
+from loop.experiment import Asker, Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
 from loop.lanes.protocol import LiveTraining
 from loop.process.trainer import Supervisor
 from loop.program.seed import seed_of, with_seed
@@ -41,7 +41,7 @@ class Repeater:
         self._trainings = trainings
         self._store = Repeats(self._journal)
 
-    def ask(self, run: Run, number: int, times: int, *, name: str, answered_in: str) -> None:
+    def ask(self, run: Run, number: int, times: int, by: Asker) -> None:
         """Want repeats for a person.
 
         Raises:
@@ -57,8 +57,7 @@ class Repeater:
         if problem := _why_not_repeated(experiment):
             raise UserError(f"Experiment #{number} {problem}.")
         self._workspace.source(experiment.commit)  # of an adopted one git may not have the program
-        why, store = RepeatFor.PERSON, self._store
-        store.ask(run.id, number, why, times=times, asked_by=name, answered_in=answered_in)
+        self._store.ask(run.id, number, RepeatFor.PERSON, by, times=times)
 
     def waiting(self) -> list[Repeat]:
         return self._store.waiting(self._run_id)

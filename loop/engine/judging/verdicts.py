@@ -14,7 +14,7 @@ from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.evaluation.noise import Noise, read_noise
 from loop.evidence import NO_DOUBT, Doubt, Invalidated, RepeatFor
-from loop.experiment import Cause, EventKind, Experiment, Goal, Run, RunState, Stage, Status
+from loop.experiment import Asker, Cause, EventKind, Experiment, Goal, Run, RunState, Stage, Status
 from loop.gain import beats
 from loop.gain import number as written
 from loop.git.commands import is_commit_id
@@ -263,29 +263,19 @@ class Verdicts:
         self._journal.record(decided, answered_in=answered_in)
         return decided
 
-    def correct(
-        self, run: Run, kind: EventKind, number: int, name: str, answered_in: str
-    ) -> tuple[Run, Correction]:
+    def correct(self, run: Run, kind: EventKind, number: int, by: Asker) -> tuple[Run, Correction]:
         """Change a verdict, as a person says by `ACCEPTED` or `REJECTED`, and all that follow from it.
 
         Raises:
             UserError: it cannot be changed, or a hand holds the branch.
         """
         self.load(run)
-        correction = self._plan(run, kind, number, name)
+        correction = self._plan(run, kind, number, by.name)
         head = self.head(run), correction.best.commit if correction.best else run.base_commit
         if head[0] != head[1]:
             self._workspace.check_movable()
             self._workspace.check_head(head[0])
-        run = record_correction(
-            self._journal,
-            run,
-            correction.changed,
-            head=head,
-            kind=kind,
-            name=name,
-            answered_in=answered_in,
-        )
+        run = record_correction(self._journal, run, correction.changed, by, head=head, kind=kind)
         self.best = correction.best
         return run, correction
 

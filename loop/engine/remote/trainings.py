@@ -19,13 +19,14 @@ from typing import Any
 from loop.engine.plan import Plan
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
-from loop.evaluation.evaluator import Description, Program, Score, Scorer
+from loop.evaluation.evaluator import Description, Score, Scorer
 from loop.experiment import Experiment, Reason, Run, Training
 from loop.files import remove, writing
 from loop.lanes.cluster import TAMPERED, Cluster, RemoteTraining, node_reason, unlike
 from loop.lanes.node import Attempt, Prepared, Recipe
 from loop.lanes.node_setup import make_bundle
 from loop.lanes.protocol import LiveTraining, Slot
+from loop.process.programs import Program
 from loop.process.trainer import Job, Supervisor
 from loop.process.worker import in_thread
 

@@ -7,7 +7,6 @@ message says what that is, and everything else that it does there is thrown away
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import re
@@ -15,7 +14,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -26,9 +25,11 @@ from loop.files import place, remove
 from loop.git.commands import Git, locate
 from loop.git.workspace import AUTHOR
 from loop.process.environment import PROXIES, training_environment
-from loop.process.worker import in_thread, start_worker
+from loop.process.programs import Program, run_together
+from loop.process.supervisor import end_marked
+from loop.process.trainer import Limits
+from loop.process.worker import in_thread
 from loop.program.edits import LIMIT, EditError, check_program
-from loop.proposers.agent.keeper import sweep
 from loop.proposers.agent.presets import PROMPT, AgentOutput, Preset
 from loop.proposers.prompt.history import LINE, PROSE, SAID
 from loop.proposers.protocol import Context, Failure, NoProgramError, RepairGivenUpError, UnavailableError
@@ -95,7 +96,11 @@ def undressed(text: str, limit: int) -> str:
     return one_line(_DRESS.sub("", one_line(text)), limit)
 
 
-_KEEPER = "loop.proposers.agent.keeper"
+MARK = "AUTORESEARCH_AGENT"
+"""Environment variable that names the folder of a call in every process of its agent."""
+
+PROMPT_FILE = "prompt.md"
+NICE = 10  # a training that needs the processor goes first
 _NETWORK = (*PROXIES, "NODE_EXTRA_CA_CERTS")
 _FIXED = {
     "CUDA_VISIBLE_DEVICES": "-1",  # the accelerator is for the training under way
@@ -106,18 +111,6 @@ _FIXED = {
 
 class AgentError(UserError):
     """Why an agent did not run, as a clause that continues its name: `cannot be started: …`."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentRun:
-    """One asking of an agent. `folder` is all its own, with `cwd` and `prompt`; `limit` is in seconds."""
-
-    argv: tuple[str, ...]
-    cwd: Path
-    env: Mapping[str, str]
-    prompt: Path
-    folder: Path
-    limit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,43 +130,33 @@ def agent_environment(environ: Mapping[str, str], preset: Preset) -> dict[str, s
     return renamed | chosen | dict(preset.settings) | _FIXED
 
 
-async def run_agent(run: AgentRun) -> AgentExit:
-    """Run the agent to its end, and end whatever it started. When cancelled, that is done first."""
-    environment = training_environment(os.environ, {})
+async def run_agent(agent: Program, prompt: Path, folder: Path, limit: float) -> AgentExit:
+    """Run the agent to its end, and end whatever it started. When cancelled, that is done first.
+
+    `folder` is all its own, with `prompt`; `limit` is in seconds.
+    """
+    mark = str(folder)
     try:
-        keeper = await start_worker(_KEEPER, python=sys.executable, environment=environment)
+        result = await run_together(
+            [agent], limit, Limits(file_size=sys.maxsize), mark=mark, variable=MARK, stdin=prompt, nice=NICE
+        )
     except OSError as error:
         raise AgentError(f"cannot be started with {sys.executable}: {error.strerror}") from error
-    assert keeper.stdin is not None
-    job = {**asdict(run), "cwd": str(run.cwd), "prompt": str(run.prompt), "folder": str(run.folder)}
-    keeper.stdin.write(json.dumps(job).encode() + b"\n")
-    answering = asyncio.ensure_future(_answer(keeper))
-    try:
-        answer = await asyncio.shield(answering)
-    except asyncio.CancelledError:
-        keeper.stdin.close()  # dismisses the agent
-        await asyncio.wait({answering})
-        raise
     finally:
-        await in_thread(sweep, str(run.folder))  # for a keeper that was killed; else there is nothing left
-    match json.loads(answer or "{}"):
-        case {"ending": "absent", "errors": str(reason)}:
-            raise AgentError(f"cannot be started: {reason}")
-        case {"exit_code": int() | None as code, "output": str(output), "errors": str(errors)}:
-            return AgentExit(code, output, errors)
+        # Where the process beside it was killed; else there is nothing left.
+        await in_thread(end_marked, mark, variable=MARK)
+    (said,) = result.said
+    match result.ending:
+        case "exited" | "deadline":
+            return AgentExit(
+                result.exit_codes[0] if result.ending == "exited" else None, result.printed, said
+            )
+        case "absent":
+            raise AgentError(said.strip())
+        case "memory" | "processes":
+            raise AgentError(f"used more {result.ending} than is allowed and was ended")
+    log.error("the process beside a coding agent failed: %s", said)
     raise AgentError("was killed together with the process that runs it")
-
-
-async def _answer(keeper: asyncio.subprocess.Process) -> bytes:
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    assert keeper.stderr is not None
-    answer, errors = await asyncio.gather(keeper.stdout.read(), keeper.stderr.read())
-    keeper.stdin.close()
-    if await keeper.wait() != 0:
-        log.error("the process beside a coding agent failed: %s", errors.decode(errors="replace"))
-        return b""
-    return answer
 
 
 def make_checkout(repository: Path, commit: str, checkout: Path, *, editable: str, source: str) -> None:
@@ -221,7 +204,7 @@ def read_program(checkout: Path, editable: str) -> str:
 def clear(folder: Path) -> None:
     """End the agents that earlier calls left behind in `folder`, and remove their checkouts."""
     for left in sorted(folder.glob("*")):
-        sweep(str(left))
+        end_marked(str(left), variable=MARK)
         remove(left)
 
 
@@ -235,6 +218,7 @@ _LOGIN = re.compile(
 _MONEY = re.compile(r"credit balance|billing|payment|insufficient.quota", re.IGNORECASE)
 
 
+@dataclass(eq=False)
 class CodingAgent:
     """Calls one coding agent, once at a time. It runs as the user and may read the user's files.
 
@@ -244,40 +228,32 @@ class CodingAgent:
     is in seconds.
     """
 
-    def __init__(
-        self,
-        preset: Preset,
-        *,
-        repository: Path,
-        folder: Path,
-        environ: Mapping[str, str],
-        secrets: Collection[str],
-        brief: Callable[[Context], str],
-        brief_repair: Callable[[Context, Failure], str],
-        limit: float,
-        editable: str = "train.py",
-    ) -> None:
-        self.name = preset.name
-        self._preset = preset
-        self._repository = repository
+    preset: Preset
+    _: KW_ONLY
+    repository: Path
+    folder: InitVar[Path]
+    environ: InitVar[Mapping[str, str]]
+    secrets: Collection[str]
+    brief: Callable[[Context], str]
+    brief_repair: Callable[[Context, Failure], str]
+    limit: float
+    editable: str = "train.py"
+
+    def __post_init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self.name = self.preset.name
         self._folder = folder.absolute()
-        self._environment = agent_environment(environ, preset)
-        self._secrets = secrets
-        self._brief = brief
-        self._brief_repair = brief_repair
-        self._limit = limit
-        self._editable = editable
+        self._environment = agent_environment(environ, self.preset)
         self._turn = asyncio.Lock()
 
     async def propose(self, context: Context) -> Proposal:
         """Return the program as the agent left it. When cancelled, all its processes are ended first."""
-        prompt = task(self._shown(await in_thread(self._brief, context)), self._editable)
+        prompt = task(self._shown(await in_thread(self.brief, context)), self.editable)
         return await self._ask(context, context.source, prompt)
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
         """Let the agent repair the crash; it gives up by leaving the program, or going back to the best."""
-        brief = self._shown(await in_thread(self._brief_repair, context, failure))
-        prompt = task(brief, self._editable, may_give_up=True)
+        brief = self._shown(await in_thread(self.brief_repair, context, failure))
+        prompt = task(brief, self.editable, may_give_up=True)
         repaired = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
         return replace(repaired, repairs=failure.experiment.number)
 
@@ -286,15 +262,15 @@ class CodingAgent:
     ) -> Proposal:
         """Let the agent edit `given`; it gives up by leaving one of the `hopeless` programs."""
         async with self._turn:
-            program = shutil.which(self._preset.command[0], path=self._environment.get("PATH"))
+            program = shutil.which(self.preset.command[0], path=self._environment.get("PATH"))
             if program is None:
-                install = f": {self._preset.install}" if self._preset.install else ""
+                install = f": {self.preset.install}" if self.preset.install else ""
                 raise UnavailableError(f"{self.name} is not installed{install}", needs_person=True)
             folder = self._folder / uuid4().hex
             try:
                 run = await in_thread(self._prepare, folder, program, context, given, prompt)
-                ended = await run_agent(run)
-                answer = await in_thread(self._preset.read, ended.output, ended.errors)
+                ended = await run_agent(run, folder / PROMPT_FILE, folder, self.limit)
+                answer = await in_thread(self.preset.read, ended.output, ended.errors)
                 if ended.exit_code != 0 or (answer.error and not answer.message):
                     raise self._failure(ended, answer)
                 return await in_thread(self._read, run.cwd, context.parent, given, answer, hopeless)
@@ -303,26 +279,23 @@ class CodingAgent:
             finally:
                 await in_thread(remove, folder)
 
-    def _prepare(self, folder: Path, program: str, context: Context, given: str, prompt: str) -> AgentRun:
-        checkout, file = folder / "checkout", folder / "prompt.md"
+    def _prepare(self, folder: Path, program: str, context: Context, given: str, prompt: str) -> Program:
+        checkout, file = folder / "checkout", folder / PROMPT_FILE
         clear(self._folder)
         try:
             folder.mkdir(mode=0o700, parents=True)
             file.write_text(prompt, encoding="utf-8", errors="replace")
-            make_checkout(self._repository, context.parent, checkout, editable=self._editable, source=given)
+            make_checkout(self.repository, context.parent, checkout, editable=self.editable, source=given)
         except OSError as error:
             raise UserError(
                 f"{error.filename or folder} cannot be used: {error.strerror or error}."
             ) from error
-        _, *arguments = self._preset.command
-        return AgentRun(
+        _, *arguments = self.preset.command
+        return Program(
             argv=(str(Path(program).absolute()), *(part.replace(PROMPT, str(file)) for part in arguments)),
             cwd=checkout,
             # git looks for no repository above the checkout, should the agent delete that one's.
             env={**self._environment, "GIT_CEILING_DIRECTORIES": str(folder)},
-            prompt=file,
-            folder=folder,
-            limit=self._limit,
         )
 
     def _read(
@@ -330,7 +303,7 @@ class CodingAgent:
     ) -> Proposal:
         message = read_message(self._shown(answer.message))
         try:
-            source = read_program(checkout, self._editable)
+            source = read_program(checkout, self.editable)
             if source in hopeless:
                 raise RepairGivenUpError(
                     f"{self.name} gives the repair up: {message.description}", cost=answer.cost
@@ -351,7 +324,7 @@ class CodingAgent:
 
     def _failure(self, ended: AgentExit, answer: AgentOutput) -> UnavailableError:
         if ended.exit_code is None:
-            reason = f"{self.name} did not finish within {self._limit:g} s."
+            reason = f"{self.name} did not finish within {self.limit:g} s."
             return UnavailableError(reason, cost=answer.cost, cut_off=True)
         printed = next((text for text in (ended.errors, ended.output) if text.strip()), "nothing")
         said = undressed(self._shown(answer.error or printed.strip().splitlines()[-1]), SAID)
@@ -361,7 +334,7 @@ class CodingAgent:
         elif _LIMIT.search(said):
             reason = "is rate-limited"
         elif _LOGIN.search(said):
-            login = f" ({self._preset.login})" if self._preset.login else ""
+            login = f" ({self.preset.login})" if self.preset.login else ""
             reason, needs_person = f"is not logged in{login}", True
         return UnavailableError(f"{self.name} {reason}: {said}", cost=answer.cost, needs_person=needs_person)
 
@@ -372,8 +345,8 @@ class CodingAgent:
 
     def _secrets_in(self, program: str) -> int:
         """Count what would be hidden of a program, were it shown."""
-        long = [secret for secret in self._secrets if len(secret) >= LONG]
+        long = [secret for secret in self.secrets if len(secret) >= LONG]
         return without_secrets(program, long).count(HIDDEN) - program.count(HIDDEN)
 
     def _shown(self, text: str) -> str:
-        return without_secrets(text, self._secrets)
+        return without_secrets(text, self.secrets)

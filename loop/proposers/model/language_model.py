@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -51,6 +51,7 @@ _CORRECTIONS = 3  # how often an answer that makes no program goes back to the m
 _OUTPUT_TOKENS = 100_000  # of all answers to one request together, thinking included
 
 
+@dataclass(eq=False)
 class LanguageModel:
     """Asks a model by its name in pydantic-ai (`anthropic:…`, `openai:…`, `google:…`).
 
@@ -60,49 +61,43 @@ class LanguageModel:
     worker. A prompt has at most `budget` tokens, by a careful estimate, an answer `limit` seconds.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        settings: Mapping[str, str],
-        secrets: Collection[str],
-        budget: int = 60_000,
-        limit: float = 300.0,
-        python: str = sys.executable,
-    ) -> None:
-        self._model = model
+    model: str
+    _: KW_ONLY
+    settings: InitVar[Mapping[str, str]]
+    secrets: Collection[str]
+    budget: int = 60_000
+    limit: float = 300.0
+    python: str = sys.executable
+
+    def __post_init__(self, settings: Mapping[str, str]) -> None:
         network = {name: os.environ[name] for name in _NETWORK if name in os.environ}
         self._settings = network | {name: value for name, value in settings.items() if value}
-        self._secrets = secrets
-        self._python = python
-        self._budget = budget
-        self._limit = limit
 
     @property
     def name(self) -> str:
-        return model_name(self._model)
+        return model_name(self.model)
 
     async def propose(self, context: Context) -> Proposal:
-        briefing = await in_thread(brief, context, self._budget)
+        briefing = await in_thread(brief, context, self.budget)
         return await self._ask(briefing, context, context.source)
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
-        briefing = await in_thread(brief_repair, context, failure, self._budget)
+        briefing = await in_thread(brief_repair, context, failure, self.budget)
         repaired = await self._ask(briefing, context, failure.source, best=context.source)
         return replace(repaired, repairs=failure.experiment.number)
 
     async def _ask(self, briefing: Briefing, context: Context, source: str, *, best: str = "") -> Proposal:
-        if holds_secret(briefing.program, self._secrets):
+        if holds_secret(briefing.program, self.secrets):
             raise UnavailableError(
                 f"the program contains a secret; remove it, {self.name} gets none", needs_person=True
             )
         request = ModelRequest(
-            model=self._model,
-            briefing=await in_thread(hide_secrets, briefing, self._secrets),
+            model=self.model,
+            briefing=await in_thread(hide_secrets, briefing, self.secrets),
             source=source,
             best=best,
             parent=context.parent,
-            limit=self._limit,
+            limit=self.limit,
         )
         try:
             return await run_worker(
@@ -110,15 +105,15 @@ class LanguageModel:
                 request,
                 returns=Proposal,
                 name=f"The worker for {self.name}",
-                python=self._python,
-                limit=self._limit + _START,
+                python=self.python,
+                limit=self.limit + _START,
                 settings=self._settings,
             )
         except WorkerError as error:
-            reason = without_secrets(str(error), self._secrets)
+            reason = without_secrets(str(error), self.secrets)
             raise UnavailableError(reason, cut_off=True) from None
         except ProposalError as error:  # which repeats what the provider says
-            error.args = (without_secrets(str(error), self._secrets),)
+            error.args = (without_secrets(str(error), self.secrets),)
             raise
 
 

@@ -7,11 +7,11 @@ each brings.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 
 from loop.evidence import Certification, Certified, RepeatFor
-from loop.experiment import EventKind, Run
+from loop.experiment import UNASKED, Asker, EventKind, Run
 from loop.gain import finite
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
@@ -28,21 +28,13 @@ class Certifications:
         self._repeats = Repeats(journal)
 
     def ask(
-        self,
-        run_id: int,
-        pairs: int,
-        *,
-        until: float | None = None,
-        asked_by: str = "",
-        answered_in: str = "",
+        self, run_id: int, pairs: int, by: Asker = UNASKED, *, until: float | None = None
     ) -> Certification:
-        asked = Certification(
-            0, run_id, pairs, self._journal.clock(), until=until, asked_by=asked_by, answered_in=answered_in
-        )
+        now, name, channel = self._journal.clock(), by.name, by.answered_in
+        asked = Certification(0, run_id, pairs, now, until=until, asked_by=name, answered_in=channel)
         with self._journal.transaction() as append:
             id_ = self._journal.insert("certifications", unique=(), **values_of(asked, but="id"))
-            facts = {"certification": id_, "name": asked_by, "answered_in": answered_in}
-            append(run_id, EventKind.CERTIFYING, **facts)
+            append(run_id, EventKind.CERTIFYING, certification=id_, **asdict(by))
         return replace(asked, id=id_)
 
     def begin(
@@ -56,7 +48,7 @@ class Certifications:
                     asked.run_id,
                     number,
                     RepeatFor.CERTIFICATION,
-                    asked_by=asked.asked_by,
+                    Asker(asked.asked_by),
                     certification=asked.id,
                     seed=seed,
                     append=append,
@@ -144,14 +136,12 @@ class Prunes:
         self._journal = journal
         self._repeats = Repeats(journal)
 
-    def ask(
-        self, run_id: int, *, until: float | None = None, asked_by: str = "", answered_in: str = ""
-    ) -> Prune:
+    def ask(self, run_id: int, by: Asker = UNASKED, *, until: float | None = None) -> Prune:
         now = self._journal.clock()
-        asked = Prune(0, run_id, now, until=until, asked_by=asked_by, answered_in=answered_in)
+        asked = Prune(0, run_id, now, until=until, asked_by=by.name, answered_in=by.answered_in)
         with self._journal.transaction() as append:
             id_ = self._journal.insert("prunes", unique=(), **values_of(asked, but="id"))
-            append(run_id, EventKind.PRUNING, prune=id_, name=asked_by, answered_in=answered_in)
+            append(run_id, EventKind.PRUNING, prune=id_, **asdict(by))
         return replace(asked, id=id_)
 
     def begin(

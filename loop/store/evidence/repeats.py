@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 
 from loop.evidence import Repeat, RepeatFor
-from loop.experiment import EventKind, Purpose, Training
+from loop.experiment import UNASKED, Asker, EventKind, Purpose, Training
 from loop.gain import finite
 from loop.store.journal import Journal
 from loop.store.tables.schema import OF_TRAINING, decode, values_of
@@ -43,10 +43,9 @@ class Repeats:
         run_id: int,
         number: int,
         why: RepeatFor,
+        by: Asker = UNASKED,
         *,
         times: int = 1,
-        asked_by: str = "",
-        answered_in: str = "",
         certification: int | None = None,
         seed: int | None = None,
         append: Append | None = None,
@@ -62,15 +61,14 @@ class Repeats:
             why,
             self._journal.clock(),
             seed=seed,
-            asked_by=asked_by,
-            answered_in=answered_in,
+            asked_by=by.name,
+            answered_in=by.answered_in,
             certification=certification,
         )
         with nullcontext(append) if append else self._journal.transaction() as told:
             row = values_of(wanted, but="id")
             ids = [self._journal.insert("repeats", unique=(), **row) for _ in range(times)]
-            facts = {"why": why, "times": times, "name": asked_by, "answered_in": answered_in}
-            told(run_id, EventKind.REPEAT_ASKED, number=number, **facts)
+            told(run_id, EventKind.REPEAT_ASKED, number=number, why=why, times=times, **asdict(by))
         return [replace(wanted, id=id_) for id_ in ids]
 
     def waiting(self, run_id: int) -> list[Repeat]:

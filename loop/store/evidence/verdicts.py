@@ -6,10 +6,10 @@ The branch in git follows: until it has, the run's `moves_head_from` is where it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from loop.evidence import AGAIN, Belief, Evaluation, Invalidated, RepeatFor
-from loop.experiment import Cause, EventKind, Experiment, Run, Status
+from loop.experiment import Asker, Cause, EventKind, Experiment, Run, Status
 from loop.store.evidence.repeats import Repeats
 from loop.store.journal import Journal
 from loop.store.tables.schema import decode, values_of
@@ -46,11 +46,10 @@ def record_correction(
     journal: Journal,
     run: Run,
     changed: Sequence[Experiment],
+    by: Asker,
     *,
     head: tuple[str, str],
     kind: EventKind,
-    name: str = "",
-    answered_in: str = "",
 ) -> Run:
     """Write other verdicts that follow from one command; `head` is the commit of the branch before and after.
 
@@ -63,7 +62,7 @@ def record_correction(
         if head[0] != head[1]:
             _move_head(journal, run, head[0])
         retried = [each.number for each in changed if each.invalidated is Invalidated.TRIED_AGAIN]
-        append(run.id, kind, number=first.number, name=name, answered_in=answered_in, retried=retried)
+        append(run.id, kind, number=first.number, **asdict(by), retried=retried)
         append(run.id, EventKind.RESOLVED, cause=Cause.QUARANTINE, key=str(first.number))
         journal.execute(
             "UPDATE repeats SET given_up = 'decided by a person' "

@@ -29,7 +29,7 @@ from loop.experiment import (
     Training,
 )
 from loop.folders import RunFolders
-from loop.process.machine import ClockWatch
+from loop.machine import ClockWatch
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.journal import Journal
 from notifiers.text.words import reason_text

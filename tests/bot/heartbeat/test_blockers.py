@@ -9,8 +9,8 @@ import pytest
 from bot.heartbeat.decide import TendLane, blocker, decide, lane_blocker, paused_by_us
 from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.lanes.protocol import Slot
+from loop.machine import Disk, Gpu, GpuProcess, GpuState
 from loop.process.liveness import Owner
-from loop.process.machine import Disk, Gpu, GpuProcess, GpuState
 from notifiers.text.words import cause_text
 from tests.bot.vital_signs import (
     A_LITTLE,

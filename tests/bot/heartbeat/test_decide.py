@@ -26,8 +26,8 @@ from bot.heartbeat.probe import Absence, Outage, Vitals
 from bot.runs import Ended
 from loop.engine.ahead.prefetch import ProposerFailure
 from loop.experiment import Actor, Cause, Reason, RunState
+from loop.machine import ClockChange, GpuState
 from loop.process.liveness import Marked
-from loop.process.machine import ClockChange, GpuState
 from loop.process.trainer import Process
 from notifiers.text.words import cause_text, reason_text
 from tests.bot.vital_signs import LOW, SHORT, make_loop, make_run, make_training, make_vitals

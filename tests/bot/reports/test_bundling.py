@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.reports import Bundle, make_bundle
+from bot.reports.bundle import Bundle, make_bundle
 from bot.setup.settings import Settings, load_settings
 from loop.errors import UserError
 from loop.git.workspace import Workspace

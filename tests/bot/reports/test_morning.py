@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.reports import Reporter
+from bot.reports.reporter import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import Actor, Event, EventKind, Reason, RunState

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bot.reports import pull_request
+from bot.reports.bundle import pull_request
 from loop.experiment import Status
 from loop.git.bundle import TidyBranch
 from loop.results.export import Provenance

@@ -216,7 +216,7 @@ def test_gpus_are_named(look: Examine, programs: Path) -> None:
 def test_an_nvidia_smi_that_hangs_in_the_driver_is_not_waited_for(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loop.process.machine.PATIENCE", 0.1)
+    monkeypatch.setattr("loop.machine.PATIENCE", 0.1)
     monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)  # it cannot be killed
     os.mkfifo(tmp_path / "pid")
     script(programs / "nvidia-smi", f"echo $$ > {tmp_path}/pid; exec /bin/sleep 60")  # waits for a reader
@@ -313,8 +313,8 @@ def test_a_state_directory_that_cannot_be_written_is_refused(look: Examine) -> N
 
 
 def test_little_room_is_a_warning(look: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loop.process.machine.WARN_BYTES", math.inf)
-    monkeypatch.setattr("loop.process.machine.WARN_SHARE", 2.0)  # no disk has twice its size free
+    monkeypatch.setattr("loop.machine.WARN_BYTES", math.inf)
+    monkeypatch.setattr("loop.machine.WARN_SHARE", 2.0)  # no disk has twice its size free
     check = look()["state directory"]
     assert check.ok is None
     assert "GB free" in check.detail

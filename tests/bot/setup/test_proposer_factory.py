@@ -13,7 +13,7 @@ from bot.setup.settings import load_settings
 from bot.setup.sources import KINDS, read_sources
 from loop.experiment import Reason, Run, Status
 from loop.git.workspace import Workspace
-from loop.proposers.agent.keeper import MARK
+from loop.proposers.agent.coding_agent import MARK
 from loop.proposers.calling import unavailable
 from tests.bot.constant_proposer import CONSTANT
 from tests.bot.real_bot import TOY, RealBot

@@ -96,8 +96,8 @@ def test_a_module_that_is_missing_is_refused_by_both(machine: Machine) -> None:
 
 
 def test_a_full_disk_is_refused_by_both(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loop.process.machine.PAUSE_BYTES", math.inf)
-    monkeypatch.setattr("loop.process.machine.PAUSE_SHARE", 2.0)
+    monkeypatch.setattr("loop.machine.PAUSE_BYTES", math.inf)
+    monkeypatch.setattr("loop.machine.PAUSE_SHARE", 2.0)
     _refused_by_both(machine, "state directory")
 
 

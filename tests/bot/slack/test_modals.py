@@ -132,7 +132,7 @@ async def test_a_form_is_acknowledged_in_time_whatever_it_takes(
             else (await obey(request))
         )
 
-    monkeypatch.setattr(late.front._modals, "_answer", slow)
+    monkeypatch.setattr(late.front, "_modals", replace(late.front._modals, answer=slow))
     await server.command("idea")
     view = await opened(server, "New idea")
     answer = await server.submit(view, text)
@@ -153,7 +153,7 @@ async def test_a_mistake_of_ours_leaves_the_form_open(
     async def broken(_: Request) -> Reply | None:
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(bot.front._modals, "_answer", broken)
+    monkeypatch.setattr(bot.front, "_modals", replace(bot.front._modals, answer=broken))
     await server.command("idea")
     view = await opened(server, "New idea")
     answer = await server.submit(view, "DEPTH 9")

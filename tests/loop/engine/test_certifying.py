@@ -13,7 +13,7 @@ from loop.engine.run import Engine
 from loop.engine.stages import RUN_STOPPED
 from loop.errors import UserError
 from loop.evidence import Belief, Certification, Doubt, RepeatFor
-from loop.experiment import EventKind, Experiment, RunState, Status
+from loop.experiment import Asker, EventKind, Experiment, RunState, Status
 from loop.store.evidence.certifications import Certifications
 from tests.loop.engine.engines import MakeLab, conduct, end, kill, told
 from tests.loop.lab import Lab, program, value
@@ -85,7 +85,7 @@ async def test_it_begins_after_the_experiment_under_way_whose_keep_it_certifies(
     engine = lab.engine(value(1.4), program("wait(); summary(1.3)"), value(1.0), certify_repeats=2)
     conducting = conduct(engine)
     await lab.until_training(2)
-    await engine.certify(name="ada")
+    await engine.certify(Asker("ada"))
     assert found(lab)[0].started_at is None
     with pytest.raises(UserError, match="under way"):
         await engine.certify()

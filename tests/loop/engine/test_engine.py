@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 
-from loop.engine.ahead.waiting import CompileCache
 from loop.engine.trainings import Trainings
 from loop.errors import DiskError, UserError
 from loop.experiment import (
@@ -22,6 +21,7 @@ from loop.experiment import (
 )
 from loop.files import remove
 from loop.git import commands
+from loop.lanes.cache import CompileCache
 from loop.process.environment import Launch, Launcher
 from tests.loop.engine.engines import MakeLab, conduct, end, failing_git
 from tests.loop.lab import git, program, value

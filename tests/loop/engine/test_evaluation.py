@@ -16,10 +16,10 @@ import pytest
 
 from loop.engine.judging.evaluations import OWN
 from loop.errors import UserError
-from loop.evaluation import together
 from loop.evaluation.evaluator import MODEL, NONE, Evaluator
 from loop.evidence import Belief
 from loop.experiment import EventKind, Experiment, RunState, Stage, Status
+from loop.process import together
 from loop.process.trainer import Limits
 from loop.sandbox.sandbox import SandboxKind, find_sandbox
 from loop.store.evidence.verdicts import read_evaluation
@@ -52,7 +52,7 @@ def trained(printed: float, model: str = "", before: str = "") -> str:
 @pytest.fixture(autouse=True)
 def forked_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     forking = forking_workers(lambda: preloaded().orders, together.__name__)
-    monkeypatch.setattr("loop.evaluation.evaluator.start_worker", forking)
+    monkeypatch.setattr("loop.process.programs.start_worker", forking)
 
 
 @pytest.fixture

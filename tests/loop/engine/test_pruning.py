@@ -8,7 +8,7 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evaluation.certainty import read_certainty
 from loop.evidence import RepeatFor
-from loop.experiment import EventKind, Experiment, Family, RunState, Status
+from loop.experiment import Asker, EventKind, Experiment, Family, RunState, Status
 from loop.store.evidence.certifications import Prunes
 from loop.store.experiments import IdeaBox
 from tests.loop.engine.engines import MakeLab, conduct, end, kill, told
@@ -79,7 +79,7 @@ async def test_each_keep_is_left_out_twice_and_none_is_removed(make_lab: MakeLab
 async def test_what_a_person_removes_is_one_simplification_judged_as_any(make_lab: MakeLab) -> None:
     lab, engine = await keep_two(make_lab)
     conducting = conduct(engine, 1)
-    idea = await engine.remove([1], name="ada")
+    idea = await engine.remove([1], Asker("ada"))
     assert IdeaBox(lab.journal).get(idea.id).removes == (1,)  # and not what its text says
     await conducting
     made = lab.experiments()[3]
@@ -90,7 +90,7 @@ async def test_what_a_person_removes_is_one_simplification_judged_as_any(make_la
     lab.check_invariants()
     for number, said in ((0, "baseline"), (9, "no keep"), (1, "nothing of #1")):
         with pytest.raises(UserError, match=said):
-            await engine.remove([number], name="ada")
+            await engine.remove([number], Asker("ada"))
 
 
 async def test_what_later_keeps_changed_cannot_be_left_out_alone(make_lab: MakeLab) -> None:

@@ -12,7 +12,7 @@ from loop.engine.judging.verdicts import Correction
 from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.evidence import Belief, Doubt, Invalidated, RepeatFor
-from loop.experiment import Cause, EventKind, Experiment, Proposal, RunState, Status
+from loop.experiment import Asker, Cause, EventKind, Experiment, Proposal, RunState, Status
 from loop.git.workspace import BranchMoved, Workspace
 from loop.program.constants import replace_constants
 from loop.proposers.protocol import Context
@@ -62,11 +62,11 @@ def engine_of(lab: Lab, *edits: dict[str, float], doubted: Iterable[int] = ()) -
 
 
 async def accept(engine: Engine, number: int, name: str = "") -> Correction:
-    return await engine.correct(EventKind.ACCEPTED, number, name=name)
+    return await engine.correct(EventKind.ACCEPTED, number, Asker(name))
 
 
 async def reject(engine: Engine, number: int, name: str = "") -> Correction:
-    return await engine.correct(EventKind.REJECTED, number, name=name)
+    return await engine.correct(EventKind.REJECTED, number, Asker(name))
 
 
 def statuses(lab: Lab) -> list[Status | None]:

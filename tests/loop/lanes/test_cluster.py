@@ -102,7 +102,7 @@ async def test_experiments_are_trained_on_nodes_and_leave_here_what_they_would_h
     assert [each.status for each in made[1:]] in ([Status.KEEP, Status.CRASH], [Status.CRASH, Status.KEEP])
     (crashed,) = (each for each in made if each.status is Status.CRASH)
     assert "no such layer" in crashed.error
-    assert "RuntimeError" in engine.log_of(crashed.number).read_text()
+    assert "RuntimeError" in site.lab.folders.log(crashed.number).read_text()
     assert {each.training.device for each in made if each.training} <= {
         lane.device for lane in site.cluster.slots()
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loop.lanes.local import WHOLE, cpu_slots, device_files, find_slots, gpu_slots
-from loop.process.machine import Gpu, GpuState
+from loop.machine import Gpu, GpuState
 from tests.loop.fake_gpu import FakeGpu
 
 H200, A100 = "NVIDIA H200", "NVIDIA A100"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loop.process import machine as module
-from loop.process.machine import Gpu, GpuProcess, GpuState, look_at_gpus
+from loop import machine as module
+from loop.machine import Gpu, GpuProcess, GpuState, look_at_gpus
 from tests.loop.fake_gpu import FakeGpu
 
 H200 = "GPU-59df1df1-40f4-2c64-e385-208f6a3d912d"

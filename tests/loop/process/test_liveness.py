@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from loop.experiment import Ending
 from loop.logs.capture import LOG
+from loop.machine import Gpu, GpuProcess, GpuState
 from loop.process.environment import training_environment
 from loop.process.liveness import (
     Activity,
@@ -26,7 +27,6 @@ from loop.process.liveness import (
     supervisor_of,
     watch,
 )
-from loop.process.machine import Gpu, GpuProcess, GpuState
 from loop.process.supervisor import OUTCOME, STARTED, boot_id, start_time
 from loop.process.trainer import Job, Trainer, TrainingProcess
 from tests.loop import toys

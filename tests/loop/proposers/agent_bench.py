@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from loop.proposers.agent.coding_agent import CodingAgent
-from loop.proposers.agent.keeper import MARK
+from loop.proposers.agent.coding_agent import MARK, CodingAgent
 from loop.proposers.agent.presets import Preset, own_command
 from loop.proposers.protocol import Failure
 from loop.text import secrets_in

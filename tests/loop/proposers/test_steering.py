@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loop.evidence import Wish
-from loop.experiment import EventKind, Experiment, Family, Proposal, Status
+from loop.experiment import Asker, EventKind, Experiment, Family, Proposal, Status
 from loop.program.constants import find_constants
 from loop.proposers.people import unwanted, why_unwanted
 from loop.proposers.prompt.briefing import brief
@@ -137,7 +137,7 @@ def test_wishes_outlive_the_bot_and_can_be_taken_back(tmp_path: Path) -> None:
         )
         journal.record(replace(first, status=Status.KEEP))
         journal.record(replace(second, status=Status.DISCARD))
-        assert Wishes(journal).put(second, Wish.NEVER, name="ann", answered_in="telegram:7")
+        assert Wishes(journal).put(second, Wish.NEVER, Asker("ann", "telegram:7"))
         assert not Wishes(journal).put(second, Wish.NEVER)
     with closing(Journal(tmp_path / "state.db")) as journal:
         (kept,) = Wishes(journal).read(run.id)

@@ -28,12 +28,12 @@ from typing import Any
 
 import psutil
 
-from loop.engine.ahead.waiting import WORK
-from loop.engine.conductor import nothing_blocks
 from loop.engine.plan import Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
+from loop.engine.trainings import Trainings
 from loop.experiment import Experiment, Status
+from loop.lanes.cache import WORK
 from loop.process.environment import Launcher, data_folders, training_environment
 from loop.process.supervisor import JOIN_SESSION_KEYRING, KEYCTL
 from loop.process.trainer import Job, Limits, Supervisor, Trainer, TrainingProcess
@@ -299,16 +299,14 @@ def train(ground: Ground, kind: SandboxKind, programs: Sequence[str]) -> list[Ex
         retry_seconds=(0.0,),
         rest_seconds=(0.0,),
     )
-    engine = Engine(
-        lab.run,
-        plan=plan,
+    trainings = Trainings(
+        plan,
         journal=lab.journal,
         workspace=lab._workspace("mar12"),
         trainer=LimitedTrainer(ground),
-        proposer=Ideas(*programs),
         folders=lab.folders,
-        is_blocked=nothing_blocks,
     )
+    engine = Engine(lab.run, trainings, Ideas(*programs))
     asyncio.run(engine.conduct(len(programs)))
     return lab.experiments()
 

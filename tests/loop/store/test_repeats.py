@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loop.evidence import Repeat, RepeatFor
-from loop.experiment import Ending, EventKind, Purpose, Run, Status, Training
+from loop.experiment import Asker, Ending, EventKind, Purpose, Run, Status, Training
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay, trainings_under_way
 from loop.store.journal import Journal
 from tests.loop.store.test_journal import make_experiment, make_run
@@ -59,7 +59,7 @@ def test_a_repeat_waits_trains_and_counts_and_its_experiment_stays_as_it_was(
     journal: Journal, run: Run, repeats: Repeats
 ) -> None:
     before = journal.experiments(run.id)
-    first, second = repeats.ask(run.id, 1, RepeatFor.PERSON, times=2, asked_by="ann", answered_in="chat")
+    first, second = repeats.ask(run.id, 1, RepeatFor.PERSON, Asker("ann", "chat"), times=2)
     assert repeats.waiting(run.id) == repeats.of(run.id, 1) == [first, second]
     assert (first.asked_by, first.answered_in, repeats.place(second)) == ("ann", "chat", (2, 2))
     begun = begin(repeats, first, seed=43)

@@ -12,6 +12,7 @@ import pytest
 from loop.engine.plan import Plan
 from loop.engine.run import Engine
 from loop.engine.stages import KeepRule
+from loop.engine.trainings import Trainings
 from loop.experiment import Ending, Experiment, Purpose, RunState, Stage, Status, Training
 from loop.folders import RunFolders
 from loop.git.workspace import Workspace
@@ -109,9 +110,8 @@ async def test_a_run_of_the_last_release_goes_on_where_its_machine_died(old: Jou
     workspace = Workspace(repository=run.repository, path=tmp_path / "worktrees" / run.tag, tag=run.tag)
     workspace.adopt()
     (tmp_path / "gate").touch()
-    engine = Engine(
-        run,
-        plan=Plan(
+    trainings = Trainings(
+        Plan(
             KeepRule(),
             Launcher(
                 tmp_path / "environments",
@@ -126,9 +126,9 @@ async def test_a_run_of_the_last_release_goes_on_where_its_machine_died(old: Jou
         journal=old,
         workspace=workspace,
         trainer=Trainer(),
-        proposer=Ideas(*[""] * 7, value(1.1)),
         folders=RunFolders(tmp_path, run.id),
     )
+    engine = Engine(run, trainings, Ideas(*[""] * 7, value(1.1)))
     await engine.conduct(2)
     seventh, eighth = old.experiments(run.id)[7:]
     assert told(seventh) == (Status.DISCARD, 1.25, 1.2, 3, Ending.EXITED)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts import Scene, make_scene, sparkline
+from notifiers.charts import Scene, make_scene, sparkline, x_ticks
 from tests.notifiers.nights import night, row
 
 DISCARD, CRASH = Status.DISCARD, Status.CRASH
@@ -147,3 +147,11 @@ def test_a_line_of_blocks_falls_with_the_best_and_gives_a_plateau_its_room() -> 
     assert sparkline(rows[1:], metric="val_bpb", goal=Goal.MAXIMIZE, width=9) == ""
     for flat in ([], rows[:1], [row(0, None, CRASH)]):
         assert sparkline(flat, metric="val_bpb", goal=Goal.MINIMIZE, width=9) == ""
+
+
+def test_hours_have_ticks_between_them_and_experiments_have_none() -> None:
+    rows = [replace(row(n, 1 - n / 10), started_at=1e9, ended_at=1e9 + 600.0 * n) for n in range(4)]
+    numbered = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12")
+    timed = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
+    assert [label for _, label in x_ticks(numbered, 6)] == ["0", "1", "2", "3"]
+    assert [label for _, label in x_ticks(timed, 6)] == ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5"]

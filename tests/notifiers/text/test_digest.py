@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -279,8 +279,8 @@ def repeated(value: float | None, *others: float, why: str = "person", **data: o
 
 
 def test_events_read_as_they_did() -> None:
-    by_ada = Reason(Actor.PERSON, "ada").to_data()
-    done = Reason(Actor.LOOP, facts={"made": 4}).to_data()
+    by_ada = asdict(Reason(Actor.PERSON, "ada"))
+    done = asdict(Reason(Actor.LOOP, facts={"made": 4}))
     events = {
         "started": event(EventKind.RUN_STARTED),
         "resumed, by an earlier release": event(EventKind.RUN_STATE, state="running", reason=""),

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from loop.process.supervisor import start_time
+from loop.process.together import PRINTED
 from loop.process.trainer import Process
-from loop.proposers.agent.keeper import OUTPUT
 from loop.proposers.agent.presets import AgentOutput, own_command, read_text
 from loop.proposers.protocol import UnavailableError
 from tests.loop.proposers.agent_bench import EDITED, FAKE, Bench, untouched
@@ -42,7 +42,7 @@ asyncio.run(bench.agent("hang", {str(pipes.ready)!r}).propose(bench.context))
 
 def is_keeper(process: psutil.Process) -> bool:
     try:
-        return "loop.proposers.agent.keeper" in process.cmdline()
+        return "loop.process.together" in process.cmdline()
     except psutil.Error:  # another child, which has ended meanwhile
         return False
 
@@ -85,7 +85,7 @@ async def test_only_the_end_of_what_it_prints_is_kept(bench: Bench) -> None:
     preset = replace(own_command((*FAKE, "flood")), read=read)
     proposal = await bench.of(preset).propose(bench.context)
     assert proposal.description == "a deeper model"
-    assert [len(text) for text in printed] == [OUTPUT]
+    assert [len(text) for text in printed] == [PRINTED]
 
 
 async def test_cancelling_ends_its_processes_first(bench: Bench, pipes: Pipes) -> None:

@@ -1,9 +1,9 @@
-"""The small process beside an evaluation. It starts the programs, joins their pipes, and ends all of it.
+"""The small process beside programs of `programs.py`: it starts them, limits them, and ends all of it.
 
-    python -m loop.evaluation.together < job
+    python -m loop.process.together < job
 
-It gets one line of JSON, a `Job` of `evaluator.py`, and prints one: how it ended, each program's exit status,
-and the end of what each said. The evaluation ends when its stdin does, so with the bot too, and with itself.
+It gets one line of JSON and prints one: how it ended, each program's exit status, and the end of what each
+said. The programs and all that they started end when its stdin does, so with the bot too, and with itself.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from contextlib import suppress
 from io import FileIO
 from select import select
 
-from loop.process.supervisor import MARK, become_subreaper, confine, descendants, excess_below
+from loop.process.supervisor import PATIENCE, POLL, Usage, become_subreaper, confine, end_marked, kill_below
 
 TYPE_CHECKING = False  # typing takes long to import, and nothing here needs it
 if TYPE_CHECKING:
     from typing import Any
 
 EXCHANGE = "{exchange}"  # of a command: the descriptor of the file that two programs share
-POLL = 0.2  # seconds between looks at what the programs use
-PATIENCE = 5.0  # seconds for killed processes to go
-SAID, PRINTED = 2**13, 2**20  # bytes kept: the end of what a program says, and the answer of a single one
+SAID, PRINTED = 2**16, 2**23  # bytes kept of the end of stderr, and of the stdout of a single program
 CHUNK = 2**16
 
 
@@ -37,17 +35,22 @@ class Programs:
 
     def __init__(self, job: Mapping[str, Any]) -> None:
         self.exit_codes: list[int | None] = [None] * len(job["programs"])
-        self.said = [b""] * len(job["programs"])
-        self.printed = b""
-        self._limits = job["limits"]
-        self._output: dict[int, int] = {}  # pipes, with the place of their program; -1: of the answer
+        self.said = [bytearray() for _ in job["programs"]]
+        self.printed = bytearray()
+        self.absent = False  # the first cannot be started
+        self._job = job
+        self._output: dict[int, tuple[bytearray, int]] = {}  # by pipe: what came, and how much is kept
         exchange = _shared_file()
-        ends: list[tuple[int, int]] = [_answer_pipe(self._output)]
-        if len(job["programs"]) == 2:
+        if len(job["programs"]) == 1:
+            reading, writing = os.pipe()
+            self._output[reading] = self.printed, PRINTED
+            ends = [(os.open(job["stdin"], os.O_RDONLY), writing)]
+        else:
             to_first, to_second = os.pipe(), os.pipe()
             ends = [(to_first[0], to_second[1]), (to_second[0], to_first[1])]
-        self._pids = [
-            self._start(place, program, job["mark"], ends[place], exchange)
+        # All are kept: a `Popen` that is thrown away takes the exit status of one that has ended with it.
+        self._started = [
+            self._start(place, program, ends[place], exchange)
             for place, program in enumerate(job["programs"])
         ]
         for descriptor in (exchange, *(end for pair in ends for end in pair)):
@@ -58,42 +61,48 @@ class Programs:
         return list(self._output)
 
     def _start(
-        self, place: int, program: Mapping[str, Any], mark: str, ends: tuple[int, int], exchange: int
-    ) -> int:
+        self, place: int, program: Mapping[str, Any], ends: tuple[int, int], exchange: int
+    ) -> subprocess.Popen[bytes] | None:
         reading, writing = os.pipe()
-        us = os.getpid()
+        self._output[reading] = self.said[place], SAID
+        us, (variable, mark) = os.getpid(), self._job["mark"]
+
+        def begin() -> None:
+            os.nice(self._job["nice"])
+            confine(self._job["limits"], us)
+
         try:
-            started = subprocess.Popen(
+            return subprocess.Popen(
                 [str(exchange) if word == EXCHANGE else word for word in program["argv"]],
                 cwd=program["cwd"],
-                env={**program["env"], MARK: mark},
+                env={**program["env"], variable: mark},
                 stdin=ends[0],
                 stdout=ends[1],
                 stderr=writing,
                 pass_fds=[exchange],
                 start_new_session=True,
-                preexec_fn=lambda: confine(self._limits, us),  # noqa: PLW1509 - we have no threads
+                preexec_fn=begin,  # noqa: PLW1509 - we have no threads
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            os.write(writing, os.fsencode(f"cannot start {program['argv'][0]}: {error}\n")[:CHUNK])
+            said = getattr(error, "strerror", None) or error
+            os.write(writing, os.fsencode(f"cannot be started: {said}\n")[:CHUNK])
             self.exit_codes[place] = 127
-            return 0
-        else:
-            return started.pid
+            self.absent = self.absent or place == 0
+            return None
         finally:
             os.close(writing)
-            self._output[reading] = place
 
     def take(self, pipe: int) -> None:
         """Take what a program has said, and keep the end of it."""
-        place, chunk = self._output[pipe], os.read(pipe, CHUNK)
+        chunk = os.read(pipe, CHUNK)
         if not chunk:
             os.close(pipe)
             del self._output[pipe]
-        elif place < 0:
-            self.printed = (self.printed + chunk)[: PRINTED + 1]
-        else:
-            self.said[place] = (self.said[place] + chunk)[-SAID:]
+            return
+        kept, most = self._output[pipe]
+        kept += chunk
+        if len(kept) > 2 * most:
+            del kept[:-most]
 
     def reap(self) -> bool:
         """Note who has ended; say whether no process is left."""
@@ -104,30 +113,30 @@ class Programs:
                 return True
             if pid == 0:
                 return False
-            if pid in self._pids:
-                self.exit_codes[self._pids.index(pid)] = os.waitstatus_to_exitcode(status)
+            for place, started in enumerate(self._started):
+                if started is not None and pid == started.pid:
+                    self.exit_codes[place] = os.waitstatus_to_exitcode(status)
 
-    def kill(self) -> None:
+    def kill(self, *, subreaper: bool) -> None:
         give_up = time.monotonic() + PATIENCE
         while not self.reap() and time.monotonic() < give_up:
-            for pid in descendants(os.getpid()):
-                with suppress(OSError):  # gone
-                    os.kill(pid, signal.SIGKILL)
+            kill_below()
             time.sleep(0.005)
+        if not subreaper:  # then some may have left our tree
+            variable, mark = self._job["mark"]
+            end_marked(mark, variable=variable)
 
 
-def wait(programs: Programs, deadline: float, limits: Mapping[str, int], wake: int) -> str:
+def wait(programs: Programs, deadline: float, usage: Usage, wake: int) -> str:
     """Wait until the first program has ended; return how it came to an end, "left" if nobody waits for it."""
-    end, look = time.monotonic() + deadline, time.monotonic() + POLL
-    while True:
-        now = time.monotonic()
-        if now >= end:
+    end = time.monotonic() + deadline
+    while not programs.absent:
+        left = end - time.monotonic()
+        if left <= 0:
             return "deadline"
-        if now >= look:
-            if excess := excess_below(os.getpid(), limits):
-                return excess[0]
-            look = time.monotonic() + POLL
-        ready, _, _ = select([0, wake, *programs.pipes], [], [], max(0.0, min(end, look) - now))
+        if excess := usage.excess():
+            return excess[0]
+        ready, _, _ = select([0, wake, *programs.pipes], [], [], min(left, POLL))
         if 0 in ready and not os.read(0, CHUNK):
             return "left"
         if wake in ready:
@@ -138,6 +147,7 @@ def wait(programs: Programs, deadline: float, limits: Mapping[str, int], wake: i
         programs.reap()
         if programs.exit_codes[0] is not None:
             return "exited"
+    return "absent"
 
 
 def main() -> None:
@@ -145,16 +155,16 @@ def main() -> None:
     if not line.endswith(b"\n"):
         return
     os.umask(0o077)
-    become_subreaper()
+    subreaper = become_subreaper()
     wake, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     job = json.loads(line)
     programs = Programs(job)
-    ending = wait(programs, job["deadline"], job["limits"], wake)
+    ending = wait(programs, job["deadline"], Usage(job["limits"]), wake)
     codes = tuple(programs.exit_codes)  # as they were before we killed the rest
-    programs.kill()
+    programs.kill(subreaper=subreaper)
     if ending == "left":
         return
     for pipe in programs.pipes:
@@ -165,8 +175,8 @@ def main() -> None:
     answer = {
         "ending": ending,
         "exit_codes": codes,
-        "said": [said.decode(errors="replace") for said in programs.said],
-        "printed": programs.printed.decode(errors="replace"),
+        "said": [said[-SAID:].decode(errors="replace") for said in programs.said],
+        "printed": programs.printed[-PRINTED:].decode(errors="replace"),
     }
     with suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(answer))
@@ -180,13 +190,6 @@ def _shared_file() -> int:
 
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
-
-
-def _answer_pipe(output: dict[int, int]) -> tuple[int, int]:
-    """Return stdin and stdout for a single program."""
-    reading, writing = os.pipe()
-    output[reading] = -1
-    return os.open(os.devnull, os.O_RDONLY), writing
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loop.process import machine
-from loop.process.machine import ClockChange, ClockWatch, Disk, cannot_write, disks
+from loop import machine
+from loop.machine import ClockChange, ClockWatch, Disk, cannot_write, disks
 
 
 @pytest.mark.parametrize(("limit", "share"), [("max 100000", 1.0), ("50000 100000", 0.5), (None, 1.0)])

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from loop.shell import NOT_RUN, run
+
 PAUSE_BYTES, PAUSE_SHARE = 1e9, 0.05  # with less than both, the next training may lose its result
 WARN_BYTES, WARN_SHARE = 5e9, 0.1  # with less than both, a night may not fit any more
 
@@ -194,23 +196,8 @@ def ask_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess[str] | None:
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    command, null = (program, *arguments), subprocess.DEVNULL
-    try:
-        process = subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=null)
-    except OSError:  # it cannot be executed
-        return None
-    try:
-        answer, _ = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            # One that hangs in the driver cannot be killed, and `subprocess.run` would wait for it.
-            process.wait(timeout=1.0)
-        return None
-    finally:
-        assert process.stdout is not None
-        process.stdout.close()
-    return subprocess.CompletedProcess(command, process.returncode, answer.decode(errors="replace"))
+    answer = run((program, *arguments), seconds=PATIENCE)
+    return None if answer.returncode == NOT_RUN else answer
 
 
 def _rows(answer: subprocess.CompletedProcess[str] | None, fields: int) -> list[list[str]]:

@@ -1,0 +1,120 @@
+"""The report on a run, on request or in the morning."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, replace
+from datetime import tzinfo
+
+from bot.runs import Runs
+from bot.setup.settings import Settings
+from bot.setup.sources import SEARCH
+from loop.errors import UserError
+from loop.experiment import Event, EventKind, Proposal, Run
+from loop.process.worker import in_thread
+from loop.proposers.people import ideas_in_prose
+from loop.results.report import WakeUpReport, read_wakeup_report
+from loop.store.experiments import Idea, IdeaBox
+from loop.store.journal import StoreError
+from notifiers.charts import ChartError, chart_of
+from notifiers.charts.warm_worker import WarmWorker
+from notifiers.message import Attachment, Message
+from notifiers.text.digest import message_of
+from notifiers.text.notification import report_buttons
+from notifiers.text.report import report_message
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Reporter:
+    """Reports on the runs of `host`; `now` gives seconds since the epoch, `zone` is for the times shown.
+
+    Charts are drawn by `drawing`.
+    """
+
+    host: Runs
+    settings: Settings
+    _: KW_ONLY
+    zone: tzinfo
+    now: Callable[[], float]
+    drawing: WarmWorker | None = None
+
+    def __post_init__(self) -> None:
+        self._journal = self.host.journal
+        self._drawn: tuple[int, tuple[Attachment, ...]] = (0, ())  # an event and its chart
+
+    async def summary(self, run: Run, *, with_chart: bool) -> Message:
+        night = await in_thread(self._read, run, None, self.now())
+        return await self._message(night, with_chart=with_chart)
+
+    async def for_chat(self, event: Event) -> Message | None:
+        return await self._made(event, with_chart=True)
+
+    async def for_terminal(self, event: Event) -> Message | None:
+        """Return the same for a terminal: without the chart, and not at the end of a run, where the command
+        that waited for it prints the report.
+        """
+        return await self._made(event, with_chart=False) if event.kind is EventKind.WAKE_UP else None
+
+    async def _made(self, event: Event, *, with_chart: bool) -> Message | None:
+        morning = event.kind is EventKind.WAKE_UP
+        since = float(str(event.data["since"])) if morning else None
+        try:
+            run = await in_thread(self._journal.run_by_id, event.run_id)
+            night = await in_thread(self._read, run, since, event.at)
+        except (UserError, StoreError):
+            log.exception("the report on run %d cannot be made", event.run_id)
+            return None
+        heading = "" if morning else message_of(event, run).text
+        charted = with_chart and event.id != self._drawn[0]
+        message = await self._message(night, with_chart=charted, heading=heading)
+        if charted:
+            self._drawn = (event.id, message.attachments)
+        return replace(message, attachments=self._drawn[1]) if with_chart else message
+
+    def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
+        engine = self.host.engine_if_made(run)
+        ready = engine.prefetch.ready if engine else None
+        night = read_wakeup_report(
+            self._journal,
+            run,
+            since=since,
+            until=until,
+            gpu_price=self.settings.gpu_dollars_an_hour,
+            stuck_after=self.settings.stuck_after,
+            ready=ready.description if ready else "",
+        )
+        idea = self._next_idea(run, ready) if night.outlook.idea else None
+        return replace(night, outlook=replace(night.outlook, idea=idea))
+
+    def _next_idea(self, run: Run, ready: Proposal | None) -> Idea | None:
+        """Return the idea that the next experiment is made of; None where something else comes first."""
+        waiting = IdeaBox(self._journal).waiting(run.id)
+        if ready is not None:
+            return next((idea for idea in waiting if idea.id == ready.idea), None)
+        prose: tuple[Idea, ...] = ()
+        if not any(choice.name != SEARCH for choice in self.settings.proposer):
+            with suppress(UserError):  # a report is made even where the repository or the program is gone
+                workspace = self.host.workspace(run)
+                prose = ideas_in_prose(workspace.source(workspace.head()), waiting)
+        return next((idea for idea in waiting if idea.removes or idea not in prose), None)
+
+    async def _message(self, night: WakeUpReport, *, with_chart: bool, heading: str = "") -> Message:
+        assert night.run is not None
+        best = night.report.best_number
+        changed = (night.start, best) if best is not None and best != night.start else None
+        return replace(
+            report_message(night, zone=self.zone, heading=heading),
+            buttons=report_buttons(night.run.state, changed=changed),
+            attachments=await self._charts(night, night.run) if with_chart and night.rows else (),
+        )
+
+    async def _charts(self, night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
+        try:
+            return (await chart_of(run, night.rows, drawing=self.drawing),)
+        except ChartError as error:
+            log.warning("%s", error)
+            return ()  # the report is useful without

@@ -1,0 +1,50 @@
+"""The process beside programs that end with the bot: what tests of evaluations and agents do not see."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+from loop.process.programs import Program, Result, run_together
+from loop.process.trainer import Limits
+
+ENDED_AT_ONCE = """
+import os, subprocess
+from loop.process import together
+
+class Ended(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+subprocess.Popen = Ended
+limits = {"memory": 2**40, "processes": 2**16, "file_size": 2**40}
+program = {"argv": ["false"], "cwd": "/", "env": dict(os.environ)}
+job = {"programs": [program], "limits": limits, "mark": ["MARK", ""], "stdin": os.devnull, "nice": 0}
+programs = together.Programs(job)
+assert programs.reap()
+print(*programs.exit_codes)
+"""
+
+
+def test_the_status_of_one_that_has_ended_before_it_is_looked_at_is_known() -> None:
+    ran = subprocess.run([sys.executable, "-c", ENDED_AT_ONCE], capture_output=True, text=True, check=True)
+    assert ran.stdout == "1\n"
+
+
+async def run(*argv: str, limits: Limits | None = None) -> Result:
+    return await asyncio.wait_for(
+        run_together([Program(argv, Path("/"), {"PATH": "/usr/bin:/bin"})], 60.0, limits or Limits()), 60
+    )
+
+
+async def test_one_that_cannot_be_started_is_absent() -> None:
+    result = await run("/no/program")
+    assert (result.ending, result.said) == ("absent", ("cannot be started: No such file or directory\n",))
+
+
+async def test_one_that_takes_too_much_is_ended() -> None:
+    result = await run("sh", "-c", "sleep 60 & sleep 60 & wait", limits=Limits(processes=2))
+    assert (result.ending, result.exit_codes) == ("processes", (None,))
