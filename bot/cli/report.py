@@ -152,7 +152,7 @@ def report_of_file(settings: Settings, file: Path) -> FullReport:
 
 
 def _completed(content: Content, settings: Settings, run: Run) -> Content:
-    """Add each experiment's rationale, diff, log, loss and constants, and where the best came from.
+    """Add the rationale, diff, log, loss and constants of what is listed, and where the best came from.
 
     There is no provenance while nothing was kept, or where git has lost the commit.
     """
@@ -160,15 +160,17 @@ def _completed(content: Content, settings: Settings, run: Run) -> Content:
     from loop.logs.progress import kept_curve
     from loop.logs.tail import read_tail
     from loop.results.constants import moves_of
-    from notifiers.page import Detail
+    from notifiers.page import Detail, listed
 
     with open_run(settings, run.tag) as (journal, _):
         experiments = [e for e in journal.experiments(run.id) if e.status is not None]
         best = journal.best(run.id)
     workspace = open_workspace(settings, run)
-    diffs = workspace.diffs(e.commit for e in experiments if e.number)
+    numbers = {row.number for row in listed(content.rows)}
+    shown = [e for e in experiments if e.number in numbers]
+    diffs = workspace.diffs(e.commit for e in shown if e.number)
     details = {}
-    for e in experiments:
+    for e in shown:
         log = settings.home / "runs" / str(run.id) / f"{e.number}.log"
         tail = read_tail(log, limit=_LOG_BYTES)
         details[e.number] = Detail(e.rationale, diffs.get(e.commit, ""), tail, kept_curve(log), e.constants)

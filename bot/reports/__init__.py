@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import tzinfo
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bot.runs import Runs
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from loop.errors import UserError
@@ -37,6 +37,9 @@ from notifiers.text.digest import message_of
 from notifiers.text.notification import report_buttons
 from notifiers.text.report import report_message
 from notifiers.text.words import duration, plural
+
+if TYPE_CHECKING:
+    from bot.runs import Runs
 
 CHART = "progress.png"
 """The name of the picture that the text refers to."""

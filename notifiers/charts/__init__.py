@@ -17,7 +17,7 @@ from loop.evaluation.noise import BEYOND, noise_of
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Run, Status
 from loop.gain import change, is_visible, number, signed, step
-from loop.process.worker import WorkerError, run_worker
+from loop.process.worker import WorkerError, in_thread, run_worker
 from loop.results.gains import bests_before
 from loop.results.report import Gain, Report, make_report
 from loop.store.experiments import Row
@@ -88,9 +88,10 @@ class Scene:
 
     `best` is the corners of the running best, from the first kept experiment to the `last` of all. Values
     outside of `low` and `high` are outliers. Nothing `quarantined` or `rejected`, by a person or by the
-    evaluation, is the best. Two trainings of one program differ by `noise` at times; 0 where it is unknown.
-    `change` is how far the best has come from the baseline, signed, empty where it has not. `named` has the
-    number and the place of each of the `gains`. `axis` says what the experiments are placed by.
+    evaluation, is the best. `others` were discarded too, but have no mark of their own. Two trainings of one
+    program differ by `noise` at times; 0 where it is unknown. `change` is how far the best has come from the
+    baseline, signed, empty where it has not. `named` has the number and the place of each of the `gains`.
+    `axis` says what the experiments are placed by.
     """
 
     title: str
@@ -113,6 +114,7 @@ class Scene:
     low: float
     high: float
     scale: Scale
+    others: tuple[Point, ...] = ()
 
     @property
     def has_points(self) -> bool:
@@ -144,7 +146,7 @@ async def chart(
     """
     if by_time and not any(row.ended_at for row in rows):
         raise ChartError("The chart cannot be drawn by time: these results have none.")
-    scene = make_scene(rows, metric=metric, goal=goal, title=title, by_time=by_time)
+    scene = await in_thread(make_scene, rows, metric=metric, goal=goal, title=title, by_time=by_time)
     try:
         if drawing is not None:
             return await drawing.call(scene, returns=bytes, limit=limit)
@@ -157,7 +159,7 @@ async def chart(
 
 async def chart_of(run: Run, rows: Sequence[Row], *, drawing: WarmWorker | None = None) -> Attachment:
     picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag, drawing=drawing)
-    alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
+    alt = await in_thread(alt_text, rows, metric=run.metric, goal=run.goal, title=run.tag)
     return Attachment(f"{run.tag}.png", picture, alt)
 
 
@@ -189,11 +191,23 @@ def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str
     return ". ".join(filter(None, parts)) + "."
 
 
-def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str, by_time: bool = False) -> Scene:
-    """Return what the chart of `rows`, which stand in the order of their numbers, shows."""
+def make_scene(
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    goal: Goal,
+    title: str,
+    by_time: bool = False,
+    listed: Sequence[Row] | None = None,
+) -> Scene:
+    """Return what the chart of `rows`, which stand in the order of their numbers, shows.
+
+    With `listed`, those of them that have marks of their own, the kept ones among them.
+    """
+    marked = rows if listed is None else listed
     places = hours_of(rows) if by_time else {row.number: float(row.number) for row in rows}
 
-    def points(status: Status, found: Sequence[Row] = rows) -> tuple[Point, ...]:
+    def points(status: Status, found: Sequence[Row] = marked) -> tuple[Point, ...]:
         return tuple((places[int(number)], value) for number, value in _points(found, status))
 
     report = make_report(rows, metric=metric, goal=goal)
@@ -213,11 +227,11 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str, by_t
         headline=headline,
         change=moved,
         kept=kept,
-        discarded=points(Status.DISCARD, [row for row in rows if not _is_rejected(row)]),
-        crashed=tuple(places[row.number] for row in rows if row.status is Status.CRASH),
+        discarded=points(Status.DISCARD, [row for row in marked if not _is_rejected(row)]),
+        crashed=tuple(places[row.number] for row in marked if row.status is Status.CRASH),
         best=_running_best(kept, goal, last),
         quarantined=points(Status.QUARANTINE),
-        rejected=points(Status.DISCARD, [row for row in rows if _is_rejected(row)]),
+        rejected=points(Status.DISCARD, [row for row in marked if _is_rejected(row)]),
         repeated=repeated,
         noise=_noise(rows),
         gains=gains,
@@ -227,7 +241,13 @@ def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str, by_t
         low=low,
         high=high,
         scale=_scale(rows, goal, low, high),
+        others=points(Status.DISCARD, _but(rows, marked)),
     )
+
+
+def _but(rows: Sequence[Row], marked: Sequence[Row]) -> Sequence[Row]:
+    numbers = {row.number for row in marked}
+    return () if rows is marked else [row for row in rows if row.number not in numbers]
 
 
 def hours_of(rows: Sequence[Row]) -> dict[int, float]:
