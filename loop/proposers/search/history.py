@@ -111,9 +111,7 @@ def crash_regions(
     return tuple(dict.fromkeys(region for region in regions if region is not None))
 
 
-def _region(
-    crash: Crash, crashes: Sequence[Crash], ran: Mapping[Part, set[int]]
-) -> CrashRegion | None:
+def _region(crash: Crash, crashes: Sequence[Crash], ran: Mapping[Part, set[int]]) -> CrashRegion | None:
     for parts in (crash.likely, crash.parts):
         for size in range(1, len(parts) + 1):
             if comb(len(parts), size) > _MOST_SETS:
