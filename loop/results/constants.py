@@ -14,6 +14,7 @@ from enum import StrEnum
 from loop.evaluation.certification import student
 from loop.evaluation.noise import Noise
 from loop.experiment import Experiment, Goal, Status
+from loop.store.experiments import Tried
 
 _MOST = 60  # moves that are told apart, the most tried first
 _FREEDOM = 3  # degrees of it, with fewer the spread says nothing
@@ -56,7 +57,7 @@ class Move:
         return self.half is not None and abs(self.effect) > self.half
 
 
-def moves_of(experiments: Sequence[Experiment], goal: Goal, noise: Noise | None = None) -> list[Move]:
+def moves_of(experiments: Sequence[Experiment | Tried], goal: Goal, noise: Noise | None = None) -> list[Move]:
     """Return the moves of a run, those with a certain effect first, of these the largest."""
     made = [(each, flat(each.constants)) for each in sorted(experiments, key=lambda each: each.number)]
     programs = {each.commit: constants for each, constants in made}

@@ -205,43 +205,64 @@ def make_scene(
     With `listed`, those of them that have marks of their own, the kept ones among them.
     """
     marked = rows if listed is None else listed
-    places = hours_of(rows) if by_time else {row.number: float(row.number) for row in rows}
-
-    def points(status: Status, found: Sequence[Row] = marked) -> tuple[Point, ...]:
-        return tuple((places[int(number)], value) for number, value in _points(found, status))
-
     report = make_report(rows, metric=metric, goal=goal)
     headline, moved = headline_of(report)
-    kept = points(Status.KEEP)
-    last = max(places.values(), default=0.0)
-    repeated = tuple(replace(mean, at=places[mean.number]) for mean in _repeated(rows))
+    kept = _points(rows, Status.KEEP)
+    last = float(max((row.number for row in rows), default=0))
+    repeated = _repeated(rows)
     gains = visible_gains(report)
-    values = dict(_points(rows, Status.KEEP))
+    values = dict(kept)
     low, high = _limits(rows, goal)
     low = min([low, *(mean.value for mean in repeated)])
     high = max([high, *(mean.value for mean in repeated)])
-    return Scene(
+    scene = Scene(
         title=title,
         metric=metric,
         goal=goal,
         headline=headline,
         change=moved,
         kept=kept,
-        discarded=points(Status.DISCARD, [row for row in marked if not _is_rejected(row)]),
-        crashed=tuple(places[row.number] for row in marked if row.status is Status.CRASH),
+        discarded=_points([row for row in marked if not _is_rejected(row)], Status.DISCARD),
+        crashed=tuple(float(row.number) for row in marked if row.status is Status.CRASH),
         best=_running_best(kept, goal, last),
-        quarantined=points(Status.QUARANTINE),
-        rejected=points(Status.DISCARD, [row for row in marked if _is_rejected(row)]),
+        quarantined=_points(marked, Status.QUARANTINE),
+        rejected=_points([row for row in marked if _is_rejected(row)], Status.DISCARD),
         repeated=repeated,
         noise=_noise(rows),
         gains=gains,
-        named=tuple((gain.number, places[gain.number], values[gain.number]) for gain in gains),
-        axis="hours since the start" if by_time else "experiment",
+        named=tuple((gain.number, float(gain.number), values[gain.number]) for gain in gains),
+        axis="experiment",
         last=last,
         low=low,
         high=high,
         scale=_scale(rows, goal, low, high),
-        others=points(Status.DISCARD, _but(rows, marked)),
+        others=_points(_but(rows, marked), Status.DISCARD),
+    )
+    return timed(scene, rows) if by_time else scene
+
+
+def timed(scene: Scene, rows: Sequence[Row]) -> Scene:
+    """Return the scene of `rows` with each experiment at the hour of its end."""
+    hours = hours_of(rows)
+    last = max(hours.values(), default=0.0)
+
+    def points(found: Sequence[Point]) -> tuple[Point, ...]:
+        return tuple((hours[int(number)], value) for number, value in found)
+
+    kept = points(scene.kept)
+    return replace(
+        scene,
+        kept=kept,
+        discarded=points(scene.discarded),
+        crashed=tuple(hours[int(number)] for number in scene.crashed),
+        best=_running_best(kept, scene.goal, last),
+        quarantined=points(scene.quarantined),
+        rejected=points(scene.rejected),
+        repeated=tuple(replace(mean, at=hours[mean.number]) for mean in scene.repeated),
+        named=tuple((number, hours[number], value) for number, _, value in scene.named),
+        axis="hours since the start",
+        last=last,
+        others=points(scene.others),
     )
 
 
@@ -327,7 +348,8 @@ def _repeated(rows: Sequence[Row]) -> tuple[Mean, ...]:
     for row in rows:
         values = [_bounded(value) for value in row.repeats if value is not None]
         if row.status is Status.KEEP and len(values) > 1:
-            means.append(Mean(row.number, *map(_bounded, mean_of(values))))
+            value, low, high = map(_bounded, mean_of(values))
+            means.append(Mean(row.number, value, low, high, row.number))
     return tuple(means)
 
 

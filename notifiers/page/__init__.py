@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from loop.results.ledger import Ledger, Spent
 from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.charts import headline_of, make_scene
+from notifiers.charts import headline_of, make_scene, timed
 from notifiers.page.drawing import Drawing, draw_chart, draw_slices
 from notifiers.text.certainty import certified_line, doubtful_lines
 from notifiers.text.words import duration, money
@@ -100,15 +100,14 @@ def page(content: Content, *, made_at: datetime) -> str:
     report, rows, shown = content.report, content.rows, listed(content.rows)
     title, base = content.title, _base(content)
     style, script = (_PARTS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    scene_of = partial(make_scene, rows, metric=report.metric, goal=report.goal, title=title, listed=shown)
-    scene = scene_of()
+    scene = make_scene(rows, metric=report.metric, goal=report.goal, title=title, listed=shown)
     headline, moved = headline_of(report)
     charts: dict[str, tuple[Drawing, Drawing | None]] = {}
     if scene.has_points:
         charts = {name: (draw_chart(scene, *size), None) for name, size in _SIZES.items()}
         if any(row.ended_at for row in rows):
-            timed = scene_of(by_time=True)
-            charts = {name: (chart, draw_chart(timed, *_SIZES[name])) for name, (chart, _) in charts.items()}
+            by_time = timed(scene, rows)
+            charts = {name: (each, draw_chart(by_time, *_SIZES[name])) for name, (each, _) in charts.items()}
     gains = {gain.number: gain for gain in report.gains}
     return _template().render(
         title=title,
