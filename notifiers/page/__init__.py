@@ -165,7 +165,8 @@ def _left_out(made: int, shown: int) -> str:
         return ""
     return (
         f"{shown:,} of {made:,} experiments are listed: what was kept or is in quarantine, and the newest "
-        f"{_LISTED:,}. Of the others, those discarded are points without a number; all are in results.tsv."
+        f"{_LISTED:,}. Of the others, those discarded are points without a number and crashes are not drawn; "
+        "all are in results.tsv."
     )
 
 
