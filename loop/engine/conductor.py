@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -103,6 +103,7 @@ class Conductor:
         self._limit: int | None = None  # of `made`
         self._certifies = False  # at the end of these
         self._serving: set[asyncio.Task[None]] | None = None  # the lanes, while the run is conducted
+        self._ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()  # of these
         self._idle_until = 0.0  # by the event loop's clock
         make = Trainings if cluster is None else partial(RemoteTrainings, cluster)
         self._trainings: Trainings = make(
@@ -155,14 +156,13 @@ class Conductor:
         serving: set[asyncio.Task[None]] = set()
         try:
             await self._settle()
-            self._serving = serving
+            self._serving, self._ended = serving, asyncio.Queue()
             for lane in self._lanes:
                 self.serve(lane)
             while serving:
-                done, _ = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
-                serving -= done
-                for task in done:
-                    task.result()
+                ended = await self._ended.get()
+                serving.remove(ended)
+                ended.result()
         finally:
             self._serving = None
             for task in serving:
@@ -173,8 +173,15 @@ class Conductor:
 
     def serve(self, lane: Lane) -> None:
         """Let a lane work while the run is conducted."""
-        if self._serving is not None:
-            self._serving.add(asyncio.create_task(self._serve(lane)))
+        self._begin(self._serve(lane))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        if self._serving is None:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._serving.add(task)
+        task.add_done_callback(self._ended.put_nowait)
 
     # What lanes ask
 
