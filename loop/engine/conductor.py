@@ -325,6 +325,20 @@ class Conductor:
                 raise UserError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
             self.run = self._journal.finish_retag(self.run)
 
+    async def _follow(self, step: Callable[[], None]) -> None:
+        """Let git follow a command in the journal; what fails is tried again, also while all lanes train."""
+        try:
+            await in_thread(step)
+        except Exception:
+            self._begin(self._follow_again())
+            raise
+
+    async def _follow_again(self) -> None:
+        """Let git follow, or else the run be taken up anew."""
+        async with self.switch:
+            with suppress(BranchMoved):  # then it is a person's
+                await in_thread(self._catch_up)
+
     def _catch_up(self) -> None:
         """Let people and git follow what the journal says."""
         self._verdicts.call_person(self.run)

@@ -179,8 +179,8 @@ class Engine(Conductor):
             if new != self.run.tag:
                 await in_thread(self._workspace.check_rename, new)
                 self.run = await in_thread(self._journal.retag, self.run, new, answered_in=answered_in)
-                self._wake()  # what fails now is tried again
-                await in_thread(self._follow_tag)
+                self._wake()
+                await self._follow(self._follow_tag)
 
     async def correct(
         self, kind: EventKind, number: int, *, name: str = "", answered_in: str = ""
@@ -190,11 +190,14 @@ class Engine(Conductor):
             await in_thread(self._catch_up)
             decide = self._verdicts.correct
             self.run, correction = await in_thread(decide, self.run, kind, number, name, answered_in)
-            self._wake()  # what fails now is tried again
-            self.run = await in_thread(self._verdicts.bring_up_to_date, self.run)
+            self._wake()
+            await self._follow(self._bring_up_to_date)
         if correction.retried:
             self.prefetch.look_again(at_once=True)
         return correction
+
+    def _bring_up_to_date(self) -> None:
+        self.run = self._verdicts.bring_up_to_date(self.run)
 
     async def check_branch(self) -> None:
         """Pause the run if a hand has moved its branch; called now and then, a verdict looks by itself."""
