@@ -152,7 +152,7 @@ def report_of_file(settings: Settings, file: Path) -> FullReport:
 
 
 def _completed(content: Content, settings: Settings, run: Run) -> Content:
-    """Add each experiment's rationale, diff, log, loss and constants, and where the best came from.
+    """Add the rationale, diff, log, loss and constants of what is listed, and where the best came from.
 
     There is no provenance while nothing was kept, or where git has lost the commit.
     """
@@ -160,20 +160,22 @@ def _completed(content: Content, settings: Settings, run: Run) -> Content:
     from loop.logs.progress import kept_curve
     from loop.logs.tail import read_tail
     from loop.results.constants import moves_of
-    from notifiers.page import Detail
+    from loop.store.experiments import read_tried
+    from notifiers.page import Detail, listed
 
     with open_run(settings, run.tag) as (journal, _):
-        experiments = [e for e in journal.experiments(run.id) if e.status is not None]
+        shown = journal.experiments_at(run.id, [row.number for row in listed(content.rows)])
+        tried = read_tried(journal, run.id)
         best = journal.best(run.id)
     workspace = open_workspace(settings, run)
-    diffs = workspace.diffs(e.commit for e in experiments if e.number)
+    diffs = workspace.diffs(e.commit for e in shown if e.number)
     details = {}
-    for e in experiments:
+    for e in shown:
         log = settings.home / "runs" / str(run.id) / f"{e.number}.log"
         tail = read_tail(log, limit=_LOG_BYTES)
         details[e.number] = Detail(e.rationale, diffs.get(e.commit, ""), tail, kept_curve(log), e.constants)
     noise = content.certainty.noise if content.certainty else None
-    content = replace(content, details=details, moves=moves_of(experiments, run.goal, noise))
+    content = replace(content, details=details, moves=moves_of(tried, run.goal, noise))
     try:
         provenance = provenance_of(settings, run, workspace, best.commit) if best else None
     except UserError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 
 from loop.engine import stages
@@ -90,6 +90,7 @@ class Conductor:
         self._limit: int | None = None  # of `made`
         self._certifies = False  # at the end of these
         self._serving: set[asyncio.Task[None]] | None = None  # the lanes, while the run is conducted
+        self._ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()  # of these
         self._idle_until = 0.0  # by the event loop's clock
         self.evaluations = Evaluations(trainings)
         self.repeats = Repeater(trainings)
@@ -133,14 +134,13 @@ class Conductor:
         serving: set[asyncio.Task[None]] = set()
         try:
             await self._settle()
-            self._serving = serving
+            self._serving, self._ended = serving, asyncio.Queue()
             for lane in self._lanes:
                 self.serve(lane)
             while serving:
-                done, _ = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
-                serving -= done
-                for task in done:
-                    task.result()
+                ended = await self._ended.get()
+                serving.remove(ended)
+                ended.result()
         finally:
             self._serving = None
             for task in serving:
@@ -151,8 +151,15 @@ class Conductor:
 
     def serve(self, lane: Lane) -> None:
         """Let a lane work while the run is conducted."""
-        if self._serving is not None:
-            self._serving.add(asyncio.create_task(self._serve(lane)))
+        self._begin(self._serve(lane))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        if self._serving is None:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._serving.add(task)
+        task.add_done_callback(self._ended.put_nowait)
 
     # What lanes ask
 
@@ -294,8 +301,8 @@ class Conductor:
             if new != self.run.tag:
                 await in_thread(self._workspace.check_rename, new)
                 self.run = await in_thread(self._journal.retag, self.run, new, answered_in=answered_in)
-                self._wake()  # what fails now is tried again
-                await in_thread(self._follow_tag)
+                self._wake()
+                await self._follow(self._follow_tag)
 
     def _follow_tag(self) -> None:
         old, new = self.run.renamed_from, self.run.tag
@@ -305,6 +312,20 @@ class Conductor:
             except UserError as error:
                 raise UserError(f"Branch and worktree of run {new} are still named {old}: {error}") from error
             self.run = self._journal.finish_retag(self.run)
+
+    async def _follow(self, step: Callable[[], None]) -> None:
+        """Let git follow a command in the journal; what fails is tried again, also while all lanes train."""
+        try:
+            await in_thread(step)
+        except Exception:
+            self._begin(self._follow_again())
+            raise
+
+    async def _follow_again(self) -> None:
+        """Let git follow, or else the run be taken up anew."""
+        async with self.switch:
+            with suppress(BranchMoved):  # then it is a person's
+                await in_thread(self._catch_up)
 
     def _catch_up(self) -> None:
         """Let people and git follow what the journal says."""

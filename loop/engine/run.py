@@ -174,11 +174,14 @@ class Engine(Conductor):
             await in_thread(self._catch_up)
             decide = self._verdicts.correct
             self.run, correction = await in_thread(decide, self.run, kind, number, by)
-            self._wake()  # what fails now is tried again
-            self.run = await in_thread(self._verdicts.bring_up_to_date, self.run)
+            self._wake()
+            await self._follow(self._bring_up_to_date)
         if correction.retried:
             self.prefetch.look_again(at_once=True)
         return correction
+
+    def _bring_up_to_date(self) -> None:
+        self.run = self._verdicts.bring_up_to_date(self.run)
 
     async def check_branch(self) -> None:
         """Pause the run if a hand has moved its branch; called now and then, a verdict looks by itself."""

@@ -14,6 +14,7 @@ from enum import StrEnum
 from loop.evaluation.certification import student
 from loop.evaluation.noise import Noise
 from loop.experiment import Experiment, Goal, Status
+from loop.store.experiments import Tried
 
 _MOST = 60  # moves that are told apart, the most tried first
 _FREEDOM = 3  # degrees of it, with fewer the spread says nothing
@@ -56,19 +57,20 @@ class Move:
         return self.half is not None and abs(self.effect) > self.half
 
 
-def moves_of(experiments: Sequence[Experiment], goal: Goal, noise: Noise | None = None) -> list[Move]:
+def moves_of(experiments: Sequence[Experiment | Tried], goal: Goal, noise: Noise | None = None) -> list[Move]:
     """Return the moves of a run, those with a certain effect first, of these the largest."""
-    programs = {each.commit: each for each in experiments}
+    made = [(each, flat(each.constants)) for each in sorted(experiments, key=lambda each: each.number)]
+    programs = {each.commit: constants for each, constants in made}
     found: list[tuple[dict[tuple[str, Way], object], float, bool]] = []
-    head: Experiment | None = None
-    for each in sorted(experiments, key=lambda each: each.number):
-        parent = programs.get(each.parent, head)
-        if parent and each.is_believed and each.value is not None and each.best_before is not None:
-            moved = _moved(parent.constants, each.constants)
+    head: Mapping[str, object] = {}
+    for each, constants in made:
+        before = programs.get(each.parent, head)
+        if each.is_believed and each.value is not None and each.best_before is not None:
+            moved = _moved(before, constants)
             if moved and math.isfinite(each.value):
                 found.append((moved, each.value - each.best_before, each.status is Status.KEEP))
         if each.status is Status.KEEP:
-            head = each
+            head = constants
     worst = _usual([change for _, change, _ in found], goal)
     found = [each for each in found if goal.sign * each[1] <= worst]
     tries: dict[tuple[str, Way], list[Try]] = {}
@@ -101,9 +103,8 @@ def flat(constants: Mapping[str, object]) -> dict[str, object]:
     return values
 
 
-def _moved(before: Mapping[str, object], after: Mapping[str, object]) -> dict[tuple[str, Way], object]:
-    old, new = flat(before), flat(after)
-    changed = {name: new[name] for name in old.keys() & new.keys() if old[name] != new[name]}
+def _moved(old: Mapping[str, object], new: Mapping[str, object]) -> dict[tuple[str, Way], object]:
+    changed = {name: value for name, value in new.items() if name in old and old[name] != value}
     return {(name, _way(old[name], value)): value for name, value in changed.items()}
 
 

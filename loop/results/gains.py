@@ -132,7 +132,11 @@ def family_rates(tries: Iterable[tuple[Family | None, Status, int, float | None]
 def rates_of(rows: Sequence[Row], goal: Goal, before: float | None = None) -> tuple[FamilyRate, ...]:
     """Return how the ideas of each family fared in a run; `before` is the best before the first row."""
     bests = zip(rows, bests_before(rows, goal, before), strict=True)
-    return family_rates((row.family, row.status, 1, _effect(best, row.value, goal)) for row, best in bests)
+    return family_rates(
+        (row.family, row.status, 1, _effect(best, row.value, goal) if row.status is Status.KEEP else None)
+        for row, best in bests
+        if row.family is not None
+    )
 
 
 def hit_rates(journal: Journal, run: Run) -> tuple[FamilyRate, ...]:

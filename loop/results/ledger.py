@@ -206,9 +206,9 @@ def ledger(
     end: float,
 ) -> Ledger:
     seconds = dict.fromkeys(Spent, 0.0)
-    by_lane, experiments = _by_lane([*events]), [*experiments]
+    by_lane, by_number = _by_lane([*events]), {trained.number: trained for trained in experiments}
     for of_lane in by_lane:
-        for span in spans(of_lane, experiments, sessions, start=start, end=end):
+        for span in spans(of_lane, by_number, sessions, start=start, end=end):
             seconds[span.cause] += span.end - span.start
     return Ledger(start, max(start, end), seconds, len(by_lane))
 
@@ -235,7 +235,7 @@ def _by_lane(events: Sequence[Event]) -> list[list[Event]]:
 
 def spans(
     events: Iterable[Event],
-    experiments: Iterable[Row | Experiment],
+    experiments: Mapping[int, Row | Experiment],
     sessions: Sequence[Session],
     *,
     start: float,
@@ -243,13 +243,14 @@ def spans(
 ) -> list[Span]:
     """Return the time from `start` to `end` cut into spans, in order and each beginning where one ends.
 
-    `events` are those of the run and `sessions` those of the journal, both as they were written. Before the
-    first session a bot is taken to have been there: the journal may be older than its sessions.
+    `events` are those of the run and `sessions` those of the journal, both as they were written;
+    `experiments` are by number. Before the first session a bot is taken to have been there: the journal may
+    be older than its sessions.
     """
     history = _steady(events, start=start, end=end)
     gaps = _gaps(sessions, [at for at, _ in history], start=start, end=end)
     layers = (
-        _attempts(history, {trained.number: trained for trained in experiments}, gaps, end=end),
+        _attempts(history, experiments, gaps, end=end),
         _while(history, _rests, end=end),
         gaps,
         _while(history, _halted, end=end),

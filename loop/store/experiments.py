@@ -97,6 +97,31 @@ def read_rows(journal: Journal, run_id: int, *, start: int = 0) -> list[Row]:
     return [replace(row, repeats=repeated[row.number]) if row.number in repeated else row for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The constants of a decided experiment and what they came to; as in `Experiment`."""
+
+    number: int
+    parent: str
+    commit: str
+    constants: Mapping[str, object]
+    status: Status
+    value: float | None
+    best_before: float | None
+    invalidated: Invalidated | None
+
+    @property
+    def is_believed(self) -> bool:
+        return self.status is not Status.QUARANTINE and self.invalidated is None
+
+
+def read_tried(journal: Journal, run_id: int) -> list[Tried]:
+    """Return all decided experiments of a run, in a third of the time that whole ones take."""
+    columns = quoted([field.name for field in fields(Tried)])
+    sql = f"SELECT {columns} FROM experiments WHERE run_id = ? AND status IS NOT NULL ORDER BY number"  # noqa: S608
+    return [Tried(**decode(row)) for row in journal.query(sql, run_id)]
+
+
 def count_taken_over(journal: Journal, run_id: int) -> int:
     """Return how many experiments of a run the bot did not train; they come before all that it did."""
     (row,) = journal.query(

@@ -17,7 +17,7 @@ from loop.evaluation.noise import BEYOND, noise_of
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Run, Status
 from loop.gain import change, is_visible, number, signed, step
-from loop.process.worker import WorkerError, run_worker
+from loop.process.worker import WorkerError, in_thread, run_worker
 from loop.results.gains import bests_before
 from loop.results.report import Gain, Report, make_report
 from loop.store.experiments import Row
@@ -94,9 +94,10 @@ class Scene:
 
     `best` is the corners of the running best, from the first kept experiment to the `last` of all. Values
     outside of `low` and `high` are outliers. Nothing `quarantined` or `rejected`, by a person or by the
-    evaluation, is the best. Two trainings of one program differ by `noise` at times; 0 where it is unknown.
-    `change` is how far the best has come from the baseline, signed, empty where it has not. `named` has the
-    number and the place of each of the `gains`. `axis` says what the experiments are placed by.
+    evaluation, is the best. `others` were discarded too, but have no mark of their own. Two trainings of one
+    program differ by `noise` at times; 0 where it is unknown. `change` is how far the best has come from the
+    baseline, signed, empty where it has not. `named` has the number and the place of each of the `gains`.
+    `axis` says what the experiments are placed by.
     """
 
     title: str
@@ -119,6 +120,7 @@ class Scene:
     low: float
     high: float
     scale: Scale
+    others: tuple[Point, ...] = ()
 
     @property
     def has_points(self) -> bool:
@@ -150,7 +152,7 @@ async def chart(
     """
     if by_time and not any(row.ended_at for row in rows):
         raise ChartError("The chart cannot be drawn by time: these results have none.")
-    scene = make_scene(rows, metric=metric, goal=goal, title=title, by_time=by_time)
+    scene = await in_thread(make_scene, rows, metric=metric, goal=goal, title=title, by_time=by_time)
     try:
         if drawing is not None:
             return await drawing.call(scene, returns=bytes, limit=limit)
@@ -163,7 +165,7 @@ async def chart(
 
 async def chart_of(run: Run, rows: Sequence[Row], *, drawing: WarmWorker | None = None) -> Attachment:
     picture = await chart(rows, metric=run.metric, goal=run.goal, title=run.tag, drawing=drawing)
-    alt = alt_text(rows, metric=run.metric, goal=run.goal, title=run.tag)
+    alt = await in_thread(alt_text, rows, metric=run.metric, goal=run.goal, title=run.tag)
     return Attachment(f"{run.tag}.png", picture, alt)
 
 
@@ -195,45 +197,84 @@ def alt_text(rows: Sequence[Row], *, metric: str, goal: Goal, title: str) -> str
     return ". ".join(filter(None, parts)) + "."
 
 
-def make_scene(rows: Sequence[Row], *, metric: str, goal: Goal, title: str, by_time: bool = False) -> Scene:
-    """Return what the chart of `rows`, which stand in the order of their numbers, shows."""
-    places = hours_of(rows) if by_time else {row.number: float(row.number) for row in rows}
+def make_scene(
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    goal: Goal,
+    title: str,
+    by_time: bool = False,
+    listed: Sequence[Row] | None = None,
+) -> Scene:
+    """Return what the chart of `rows`, which stand in the order of their numbers, shows.
 
-    def points(status: Status, found: Sequence[Row] = rows) -> tuple[Point, ...]:
-        return tuple((places[int(number)], value) for number, value in _points(found, status))
-
+    With `listed`, those of them that have marks of their own, the kept ones among them.
+    """
+    marked = rows if listed is None else listed
     report = make_report(rows, metric=metric, goal=goal)
     headline, moved = headline_of(report)
-    kept = points(Status.KEEP)
-    last = max(places.values(), default=0.0)
-    repeated = tuple(replace(mean, at=places[mean.number]) for mean in _repeated(rows))
+    kept = _points(rows, Status.KEEP)
+    last = float(max((row.number for row in rows), default=0))
+    repeated = _repeated(rows)
     gains = visible_gains(report)
-    values = dict(_points(rows, Status.KEEP))
+    values = dict(kept)
     low, high = _limits(rows, goal)
     low = min([low, *(mean.value for mean in repeated)])
     high = max([high, *(mean.value for mean in repeated)])
-    return Scene(
+    scene = Scene(
         title=title,
         metric=metric,
         goal=goal,
         headline=headline,
         change=moved,
         kept=kept,
-        discarded=points(Status.DISCARD, [row for row in rows if not _is_rejected(row)]),
-        crashed=tuple(places[row.number] for row in rows if row.status is Status.CRASH),
+        discarded=_points([row for row in marked if not _is_rejected(row)], Status.DISCARD),
+        crashed=tuple(float(row.number) for row in marked if row.status is Status.CRASH),
         best=_running_best(kept, goal, last),
-        quarantined=points(Status.QUARANTINE),
-        rejected=points(Status.DISCARD, [row for row in rows if _is_rejected(row)]),
+        quarantined=_points(marked, Status.QUARANTINE),
+        rejected=_points([row for row in marked if _is_rejected(row)], Status.DISCARD),
         repeated=repeated,
         noise=_noise(rows),
         gains=gains,
-        named=tuple((gain.number, places[gain.number], values[gain.number]) for gain in gains),
-        axis="hours since the start" if by_time else EXPERIMENT,
+        named=tuple((gain.number, float(gain.number), values[gain.number]) for gain in gains),
+        axis=EXPERIMENT,
         last=last,
         low=low,
         high=high,
         scale=_scale(rows, goal, low, high),
+        others=_points(_but(rows, marked), Status.DISCARD),
     )
+    return timed(scene, rows) if by_time else scene
+
+
+def timed(scene: Scene, rows: Sequence[Row]) -> Scene:
+    """Return the scene of `rows` with each experiment at the hour of its end."""
+    hours = hours_of(rows)
+    last = max(hours.values(), default=0.0)
+
+    def points(found: Sequence[Point]) -> tuple[Point, ...]:
+        return tuple((hours[int(number)], value) for number, value in found)
+
+    kept = points(scene.kept)
+    return replace(
+        scene,
+        kept=kept,
+        discarded=points(scene.discarded),
+        crashed=tuple(hours[int(number)] for number in scene.crashed),
+        best=_running_best(kept, scene.goal, last),
+        quarantined=points(scene.quarantined),
+        rejected=points(scene.rejected),
+        repeated=tuple(replace(mean, at=hours[mean.number]) for mean in scene.repeated),
+        named=tuple((number, hours[number], value) for number, _, value in scene.named),
+        axis="hours since the start",
+        last=last,
+        others=points(scene.others),
+    )
+
+
+def _but(rows: Sequence[Row], marked: Sequence[Row]) -> Sequence[Row]:
+    numbers = {row.number for row in marked}
+    return () if rows is marked else [row for row in rows if row.number not in numbers]
 
 
 def x_ticks(scene: Scene, most: int) -> list[Tick]:
@@ -343,7 +384,8 @@ def _repeated(rows: Sequence[Row]) -> tuple[Mean, ...]:
     for row in rows:
         values = [_bounded(value) for value in row.repeats if value is not None]
         if row.status is Status.KEEP and len(values) > 1:
-            means.append(Mean(row.number, *map(_bounded, mean_of(values))))
+            value, low, high = map(_bounded, mean_of(values))
+            means.append(Mean(row.number, value, low, high, row.number))
     return tuple(means)
 
 

@@ -76,6 +76,7 @@ _TITLE, _HEADLINE, _LEGEND, _PLOT = 0.945, 0.865, 0.845, 0.785
 _LINE = 0.04  # of the list of gains
 _TICKS = 6  # of an axis, at most
 _COLUMNS = 5  # of the legend
+_TRIED = 60  # gains whose numbers are tried beside them: each is laid out six times, and ten to twenty fit
 _WIDTH = 44  # characters of a gain's description
 # Shares of the height of the axes.
 _MARGIN = 0.12  # beyond the best and the worst value
@@ -246,7 +247,7 @@ def _set_ticks(axis: Axis, ticks: Sequence[Tick]) -> None:
 
 
 def _number_keeps(axes: Axes, scene: Scene) -> None:
-    """Write the numbers of the largest gains beside them, all that fit, and that of the first always.
+    """Write the numbers of the largest gains beside them, as many as fit, and that of the first always.
 
     Beyond the running best, to the left, no point can be.
     """
@@ -272,7 +273,7 @@ def _number_keeps(axes: Axes, scene: Scene) -> None:
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
 
-    for place, (keep, *at) in enumerate(scene.named):
+    for place, (keep, *at) in enumerate(scene.named[:_TRIED]):
         spots = [(x, y * up) for y in (4, 12) for x in (-4, 4, 0)]
         found = None
         for x, y in [*spots, *((x, -y) for x, y in spots)] if place == 0 else spots:

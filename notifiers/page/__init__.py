@@ -27,7 +27,7 @@ from loop.results.ledger import Ledger, Spent
 from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.charts import headline_of, make_scene
+from notifiers.charts import headline_of, make_scene, timed
 from notifiers.page.drawing import Drawing, draw_chart, draw_slices
 from notifiers.text.certainty import certified_line, doubtful_lines
 from notifiers.text.words import duration, money
@@ -41,6 +41,7 @@ _TEXT_CHARACTERS = 3_000_000  # of all diffs and logs together, so that a long r
 _DIFF_CHARACTERS, _LOG_CHARACTERS = 20_000, 3_000  # of one experiment, at most
 _ALL_POINTS, _CURVE_POINTS = 20_000, 16  # of the curves of all experiments, and of one at least
 _VALUE_CHARACTERS = 40  # of a constant
+_LISTED = 2_000  # experiments that have a line and a view of their own, beside those that were kept
 _MOVES = 16  # of constants, in the table of what mattered
 _SHORTENED = "… shortened; the rest is in the repository"
 _SPENT = {
@@ -83,40 +84,51 @@ class Content:
     moves: Sequence[Move] = ()
 
 
+def listed(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the experiments that a page lists: what was kept or is in quarantine, and the newest ones.
+
+    A browser takes seconds for 10,000 of them.
+    """
+    if len(rows) <= _LISTED:
+        return rows
+    always = (Status.KEEP, Status.QUARANTINE)
+    return [*(row for row in rows[:-_LISTED] if row.status in always), *rows[-_LISTED:]]
+
+
 def page(content: Content, *, made_at: datetime) -> str:
     """Return the page as HTML; times are shown in the zone of `made_at`."""
-    report, rows = content.report, content.rows
+    report, rows, shown = content.report, content.rows, listed(content.rows)
+    title, base = content.title, _base(content)
     style, script = (_PARTS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    scene = make_scene(rows, metric=report.metric, goal=report.goal, title=content.title)
+    scene = make_scene(rows, metric=report.metric, goal=report.goal, title=title, listed=shown)
     headline, moved = headline_of(report)
     charts: dict[str, tuple[Drawing, Drawing | None]] = {}
     if scene.has_points:
         charts = {name: (draw_chart(scene, *size), None) for name, size in _SIZES.items()}
         if any(row.ended_at for row in rows):
-            timed = make_scene(
-                rows, metric=report.metric, goal=report.goal, title=content.title, by_time=True
-            )
-            charts = {name: (chart, draw_chart(timed, *_SIZES[name])) for name, (chart, _) in charts.items()}
+            by_time = timed(scene, rows)
+            charts = {name: (each, draw_chart(by_time, *_SIZES[name])) for name, (each, _) in charts.items()}
     gains = {gain.number: gain for gain in report.gains}
     return _template().render(
-        title=content.title,
+        title=title,
         report=report,
         headline=headline,
         moved=moved.replace("-", "−"),
         facts=_facts(content),
         certain=_certain(content.certainty),
         charts=charts,
-        tooltips={row.number: _tooltip(row) for row in rows},
-        rows=list(zip(rows, _changes(content), strict=True)),
-        lineage=[(row, gains.get(row.number)) for row in reversed(rows) if row.status == "keep"],
+        tooltips={row.number: _tooltip(row) for row in shown},
+        left_out=_left_out(len(rows), len(shown)),
+        rows=_with_changes(content, shown),
+        lineage=[(row, gains.get(row.number)) for row in reversed(shown) if row.status == "keep"],
         slices=_slices(content.ledger) if content.ledger else [],
         provenance=content.provenance,
         moves=_moves(content),
         graphs=draw_slices(content.moves, _constants(content).get(report.best_number or 0, {}), report.like),
         data={
             "metric": report.metric,
-            "base": _base(content),
-            "experiments": _details(content, made_at.tzinfo),
+            "base": base,
+            "experiments": _details(content, shown, base, made_at.tzinfo),
         },
         style=style,
         script=script,
@@ -147,11 +159,24 @@ def _tooltip(row: Row) -> str:
     return f"#{row.number} · {value}\n{one_line(row.description, 120)}"
 
 
-def _changes(content: Content) -> list[str]:
+def _left_out(made: int, shown: int) -> str:
+    """Say what the page lists where that is not all."""
+    if made == shown:
+        return ""
+    return (
+        f"{shown:,} of {made:,} experiments are listed: what was kept or is in quarantine, and the newest "
+        f"{_LISTED:,}. Of the others, those discarded are points without a number and crashes are not drawn; "
+        "all are in results.tsv."
+    )
+
+
+def _with_changes(content: Content, shown: Sequence[Row]) -> list[tuple[Row, str]]:
     before = bests_before(content.rows, content.report.goal)
+    bests = {row.number: best for row, best in zip(content.rows, before, strict=True)}
     return [
-        "" if row.value is None or best is None else change(best, row.value).replace("-", "−")
-        for row, best in zip(content.rows, before, strict=True)
+        (row, "" if row.value is None or best is None else change(best, row.value).replace("-", "−"))
+        for row in shown
+        for best in (bests[row.number],)
     ]
 
 
@@ -249,12 +274,14 @@ def _written(value: object) -> str:
     return one_line(f"{value:g}" if isinstance(value, float) else str(value), _VALUE_CHARACTERS)
 
 
-def _details(content: Content, zone: tzinfo | None) -> list[dict[str, object]]:
-    each = _TEXT_CHARACTERS // max(1, len(content.rows))
-    base, constants = _base(content), _constants(content)
+def _details(
+    content: Content, rows: Sequence[Row], base: Mapping[str, str], zone: tzinfo | None
+) -> list[dict[str, object]]:
+    each = _TEXT_CHARACTERS // max(1, len(rows))
+    constants = _constants(content)
     head: int | None = None
     shown = []
-    for row in content.rows:
+    for row in rows:
         detail = content.details.get(row.number, Detail())
         own = {name: _written(value) for name, value in constants.get(row.number, {}).items() if name in base}
         facts = {
@@ -283,7 +310,7 @@ def _details(content: Content, zone: tzinfo | None) -> list[dict[str, object]]:
                 "facts": [[name, text] for name, text in facts.items() if text],
                 "diff": _shortened(detail.diff, min(_DIFF_CHARACTERS, each)),
                 "log": log if len(log) == len(detail.log) else f"…{log}",
-                "curve": _curve(detail.curve, max(_CURVE_POINTS, _ALL_POINTS // len(content.rows))),
+                "curve": _curve(detail.curve, max(_CURVE_POINTS, _ALL_POINTS // len(rows))),
                 "before": head,
                 "constants": {name: value for name, value in own.items() if value != base[name]},
             }

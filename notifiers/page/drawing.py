@@ -35,6 +35,7 @@ class Drawing:
     """A chart of `width` by `height` units; the plot is between the four edges.
 
     `best` is the path of the running best, `band` that of the noise around it, empty where that is unknown.
+    `others` is a path of points, of the experiments that have no mark.
     `intervals` are of what was repeated: x, and y of mean, low and high. `labels` are the numbers of the
     largest gains and where they end. The ticks are where a label stands, and the label. At `bend` the scale
     changes. `axes` is, in JSON, what the script makes ticks of.
@@ -55,6 +56,7 @@ class Drawing:
     y_ticks: tuple[tuple[float, str], ...]
     bend: float | None
     axes: str
+    others: str = ""
 
 
 def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
@@ -84,6 +86,10 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
     upper = [f"{x(at)} {y(value + scene.noise)}" for at, value in scene.best]
     lower = [f"{x(at)} {y(value - scene.noise)}" for at, value in reversed(scene.best)]
     named = [(number, x(at), y(value)) for number, at, value in scene.named]
+    # Two that lie together are one: of 100,000 no more are drawn than the eye tells apart.
+    others = {
+        (round(x(at)), round(y(value))) for at, value in scene.others if scene.low <= value <= scene.high
+    }
     axes = {
         "last": scene.last,
         "whole": scene.axis == EXPERIMENT,
@@ -106,6 +112,7 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
         y_ticks=tuple((y(at), text) for at, text in y_ticks(scene, height // 55)),
         bend=None if scale.factor == 1 else y(scale.bend),
         axes=json.dumps(axes),
+        others="".join(f"M{at} {height}h0" for at, height in sorted(others)),
     )
 
 

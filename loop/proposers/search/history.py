@@ -104,14 +104,14 @@ def crash_regions(
     crashes: Sequence[Crash], trained: Sequence[Mapping[Key, Scalar]]
 ) -> tuple[CrashRegion, ...]:
     """Return what to leave alone, given the values of all trainings that ran to their end."""
-    regions = (_region(crash, crashes, trained) for crash in crashes)
+    ran: dict[Part, set[int]] = {}  # in which trainings it did, for all crashes at once
+    for part in dict.fromkeys(part for crash in crashes for part in crash.parts):
+        ran[part] = {n for n, values in enumerate(trained) if part.holds(values)}
+    regions = (_region(crash, crashes, ran) for crash in crashes)
     return tuple(dict.fromkeys(region for region in regions if region is not None))
 
 
-def _region(
-    crash: Crash, crashes: Sequence[Crash], trained: Sequence[Mapping[Key, Scalar]]
-) -> CrashRegion | None:
-    ran = {part: {n for n, values in enumerate(trained) if part.holds(values)} for part in crash.parts}
+def _region(crash: Crash, crashes: Sequence[Crash], ran: Mapping[Part, set[int]]) -> CrashRegion | None:
     for parts in (crash.likely, crash.parts):
         for size in range(1, len(parts) + 1):
             if comb(len(parts), size) > _MOST_SETS:
@@ -133,7 +133,7 @@ def _most_shared(regions: Sequence[CrashRegion], crashes: Sequence[Crash]) -> Cr
     return CrashRegion(tuple(dict.fromkeys(part for region in top for part in region.parts)))
 
 
-_LATEST = 300  # results that are looked at: older ones were of programs far from the best one
+_LATEST = 300  # results, and peaks of memory, that are looked at: older programs are far from the best one
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,17 +188,17 @@ def read_history(
     crashes: list[Crash] = []
     trained = [present]
     best: Experiment | None = None
-    kept: dict[str, Experiment] = {}
+    best_values: Mapping[Key, Scalar] = {}
+    kept: dict[str, Mapping[Key, Scalar]] = {}  # the values of each, by its commit
     level = 0.0
     for experiment in sorted(experiments, key=lambda experiment: experiment.number):
-        origin = kept.get(experiment.parent, best)  # of several lanes not all begin at the best
+        origin = kept.get(experiment.parent, best_values)  # of several lanes not all begin at the best
         values = {axis.key: value for axis in axes if (value := axis.read(experiment.constants)) is not None}
         changed = {
-            axis.key: (before, values[axis.key])
-            for axis in axes
-            if origin and axis.key in values and (before := axis.read(origin.constants)) is not None
+            key: (origin[key], value)
+            for key, value in values.items()
             # Else it is new: no move, but other code, or a constant that older releases did not see.
-            if values[axis.key] != before
+            if key in origin and value != origin[key]
         }
         changes[experiment.number] = changed
         if experiment.value is not None:
@@ -216,7 +216,8 @@ def read_history(
             if changed or experiment.status is Status.KEEP:
                 results.append(Result(values, value - level))
         if experiment.status is Status.KEEP:
-            best = kept[experiment.commit] = experiment
+            best = experiment
+            best_values = kept[experiment.commit] = values
     regions = crash_regions(crashes, trained)
     memory = _read_memory(experiments, best, program, device_mb) if program else UNKNOWN
     return SearchHistory(tuple(results[-_LATEST:]), changes, regions, present, program, memory)
@@ -231,7 +232,9 @@ def _read_memory(
             program.size_then(experiment.constants), None if full else 1024 * experiment.memory_gb
         )
 
-    told = [training(each) for each in experiments if each.memory_gb > 0 or ran_out_of_memory(each)]
+    latest = [each for each in experiments[-_LATEST:] if each.memory_gb > 0]
+    full = [each for each in experiments if each.memory_gb <= 0 and ran_out_of_memory(each)]
+    told = [training(each) for each in (*full, *latest)]
     return fit_memory(told, training(best) if best and best.memory_gb > 0 else None, device_mb)
 
 

@@ -19,15 +19,17 @@ import math
 import random
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, combinations, product, tee
 from typing import TYPE_CHECKING, TypeVar
 
 from loop.evaluation.noise import Noise
 from loop.evidence import Wish
-from loop.experiment import Experiment, Family, Goal, Proposal
+from loop.experiment import Experiment, Family, Goal, Proposal, Stage
 from loop.gain import number
-from loop.process.worker import run_worker
+from loop.process.worker import in_thread, run_worker
 from loop.program.constants import find_constants
+from loop.program.fingerprint import fingerprint
 from loop.proposers.people import unwanted
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
 from loop.proposers.search.history import Result, SearchHistory, TrainedPrograms, read_history
@@ -116,6 +118,7 @@ _LOUD = 1.2  # noise of one training, in what a constant moves the metric by
 _WORTH = 0.05  # share that another constant has to add to the gain
 _DRAWS = 20  # surfaces that may have nothing new
 _FEW_RESULTS = 10  # up to here next to nothing is known, and no proposal says what to expect
+_AT_ONCE = 16  # proposals of one call: seconds of work
 _SEEN = 6  # of the settings that are no constants
 
 
@@ -150,6 +153,40 @@ def suggest(context: Context, frozen: Collection[str] = frozenset()) -> Proposal
     raise ExhaustedError(
         f"The search tried every change of up to {_MOST} constants of the best program: send an /idea, "
         "or take names out of FROZEN_CONSTANTS."
+    )
+
+
+def suggest_many(context: Context, frozen: Collection[str], count: int) -> tuple[tuple[Proposal, str], ...]:
+    """Return up to `count` proposals, each as it is where those before it are under way, and their programs.
+
+    A program is a fingerprint, as an experiment has it.
+    """
+    found: list[tuple[Proposal, str]] = []
+    while len(found) < count:
+        try:
+            proposal = suggest(context, frozen)
+        except ExhaustedError:
+            if not found:
+                raise
+            break
+        begun = _begun(context, proposal)
+        found.append((proposal, begun.program))
+        context = replace(context, experiments=(*context.experiments, begun))
+    return tuple(found)
+
+
+def _begun(context: Context, proposal: Proposal) -> Experiment:
+    """Return the experiment that is made of a proposal, as the search will see it."""
+    return Experiment(
+        context.run.id,
+        context.experiments[-1].number + 1 if context.experiments else 0,
+        Stage.TRAINING,
+        proposal.description,
+        proposal.rationale,
+        NAME,
+        context.parent,
+        constants={constant.name: constant.value for constant in find_constants(proposal.source)},
+        program=fingerprint(proposal.source),
     )
 
 
@@ -265,8 +302,34 @@ def _expected(moves: Moves, surface: ResponseSurface, results: Sequence[Result])
     return f"{'a gain' if loss <= 0 else 'a loss'} of {number(abs(loss), like)} ± {number(doubt, like)}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the search made of a context: proposals and their programs, each as if those before it train."""
+
+    context: Context
+    made: tuple[tuple[Proposal, str], ...]
+
+    def place(self, context: Context) -> int | None:
+        """Return how many of them train in a context that is else the same; None where more has happened."""
+        if replace(context, experiments=()) != replace(self.context, experiments=()):
+            return None
+        known = {each.number: each for each in self.context.experiments}
+        begun = [each for each in context.experiments if each.number not in known]
+        if any(each.status is not None for each in begun) or [each.program for each in begun] != [
+            program for _, program in self.made[: len(begun)]
+        ]:
+            return None
+        old = ((each, known[each.number]) for each in context.experiments if each.number in known)
+        # What trains may be further on: the search sees nothing of that.
+        same = all(now == then or now.status is then.status is None for now, then in old)
+        return len(begun) if same else None
+
+
 class SearchProposer:
-    """Calls `suggest` in a worker, which imports numpy.
+    """Calls `suggest_many` in a worker, which imports numpy.
+
+    Where many lanes wait, as at a start, nothing ends between two proposals: then one call makes two, the
+    next one four, up to `_AT_ONCE`. They are those that as many calls would make.
 
     `python` is the interpreter for it, `frozen` the names of constants to leave alone; `limit` is in seconds,
     and generous because a training may hold all processors.
@@ -280,17 +343,28 @@ class SearchProposer:
         self._python = python
         self._frozen = frozenset(frozen)
         self._limit = limit
+        self._last: _Answer | None = None
 
     async def propose(self, context: Context) -> Proposal:
-        return await self._ask("loop.proposers.search.suggest:suggest", context, Proposal)
+        last = self._last
+        place = await in_thread(last.place, context) if last else None
+        if last is None or not place:
+            count = 1
+        elif place < len(last.made):
+            return last.made[place][0]
+        else:
+            count = min(2 * place, _AT_ONCE)
+        made = await self._ask("loop.proposers.search.suggest:suggest_many", tuple, context, count)
+        self._last = _Answer(context, made)
+        return self._last.made[0][0]
 
     async def describe(self, context: Context) -> str:
-        return await self._ask("loop.proposers.search.state:describe", context, str)
+        return await self._ask("loop.proposers.search.state:describe", str, context)
 
-    async def _ask(self, function: str, context: Context, returns: type[_T]) -> _T:
+    async def _ask(self, function: str, returns: type[_T], context: Context, *more: object) -> _T:
         return await run_worker(
             function,
-            *(context, self._frozen),
+            *(context, self._frozen, *more),
             returns=returns,
             name="The search worker",
             python=self._python,

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,35 +36,51 @@ from loop.experiment import (
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+
+def _member(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    """Return what gives a member by its value; to call the enum takes five times as long."""
+    return {member.value: member for member in kind}.__getitem__
+
+
+def _object(text: str) -> Any:
+    return {} if text == "{}" else json.loads(text)  # most are empty
+
+
+def _tuple(text: str) -> tuple[Any, ...]:
+    return () if text == "[]" else tuple(json.loads(text))
+
+
 _DECODERS: Mapping[str, Callable[[Any], object]] = {
     "repository": Path,
-    "goal": Goal,
-    "state": RunState,
-    "state_by": Actor,
-    "state_cause": Cause,
-    "state_facts": json.loads,
-    "cause": Cause,
-    "stage": Stage,
-    "ending": Ending,
-    "purpose": Purpose,
-    "status": Status,
-    "constants": json.loads,
-    "numbers": json.loads,
+    "goal": _member(Goal),
+    "state": _member(RunState),
+    "state_by": _member(Actor),
+    "state_cause": _member(Cause),
+    "cause": _member(Cause),
+    "stage": _member(Stage),
+    "ending": _member(Ending),
+    "purpose": _member(Purpose),
+    "status": _member(Status),
     "skip_requested": bool,
-    "family": Family,
+    "family": _member(Family),
     "cost": lambda text: Cost(**json.loads(text)),
     "findings": lambda text: tuple(
         Finding(Rule(rule), line, message, Severity(severity))
-        for rule, line, message, severity in json.loads(text)
+        for rule, line, message, severity in _tuple(text)
     ),
-    **dict.fromkeys(("lanes", "doubts", "removes", "keeps", "blocked"), lambda text: tuple(json.loads(text))),
-    "invalidated": Invalidated,
-    "why": RepeatFor,
-    "belief": Belief,
-    "wish": Wish,
-    "kind": EventKind,
-    "data": json.loads,
+    **dict.fromkeys(("state_facts", "constants", "numbers", "data"), _object),
+    **dict.fromkeys(("lanes", "doubts", "removes", "keeps", "blocked"), _tuple),
+    "invalidated": _member(Invalidated),
+    "why": _member(RepeatFor),
+    "belief": _member(Belief),
+    "wish": _member(Wish),
+    "kind": _member(EventKind),
 }
+
+
+@cache
+def _to_decode(names: tuple[str, ...]) -> tuple[tuple[str, Callable[[Any], object]], ...]:
+    return tuple((name, _DECODERS[name]) for name in names if name in _DECODERS)
 
 
 def values_of(record: DataclassInstance, *, but: str = "") -> dict[str, object]:
@@ -112,11 +129,12 @@ def decode(row: sqlite3.Row | dict[str, Any]) -> dict[str, Any]:
     """Return a row as the arguments of its dataclass; a damaged value is a `UserError` that names it."""
     # A row looks up every name anew when it is made a dict of.
     fields = dict(row) if isinstance(row, dict) else dict(zip(row.keys(), row, strict=True))
-    for name, value in fields.items():
-        if value is not None and name in _DECODERS:
+    for name, decoder in _to_decode(tuple(fields)):
+        value = fields[name]
+        if value is not None:
             try:
-                fields[name] = _DECODERS[name](value)
-            except (ValueError, TypeError) as error:
+                fields[name] = decoder(value)
+            except (ValueError, TypeError, LookupError) as error:
                 keys = [key for key in ("run_id", "id", "number") if fields.get(key) is not None]
                 whose = " ".join(f"{key} {fields[key]}" for key in keys)
                 raise UserError(

@@ -8,6 +8,7 @@ import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -169,10 +170,9 @@ class EngineStates(RuleBasedStateMachine):
         assert run == life.engine.run, "the engine believes what is not so"
         assert undecided == sorted(life.engine.under_way, key=lambda experiment: experiment.number)
         assert len(under_way) + len(undecided) <= self.lanes, "a lane has two things to do"
-        if run.renamed_from:
-            assert self.machine.running(), "a retag was not finished"
-        else:
-            self.lab.check_invariants()
+        assert not run.renamed_from, "a retag was not finished"
+        assert not run.moves_head_from, "the branch is behind the journal"
+        self.lab.check_invariants()
         self._check_results(experiments)
         for experiment in experiments:
             self._check_verdict(experiment)
@@ -261,6 +261,22 @@ class LaneStates(EngineStates):
     """The same with lanes, some of which others use at times."""
 
     lanes = 3
+
+
+@pytest.mark.parametrize("machine", [EngineStates, LaneStates])
+@pytest.mark.parametrize(("order", "after"), [("reject last", 1), ("reject last", 2), ("retag wide", 1)])
+def test_git_follows_a_command_that_failed_on_the_way_while_all_lanes_train(
+    machine: type[EngineStates], order: str, after: int
+) -> None:
+    state = machine()
+    state.begin(limit=None)
+    nothing: Any = {"end": None, "order": None, "delay": 0, "lags": (0, 0, 0), "failures": 0, "prompt": True}
+    try:
+        for _ in range(3):  # it begins, the baseline ends, and what is kept on it
+            state.happen(**nothing | {"end": "better", "misfortune": None})
+        state.happen(**nothing | {"order": order, "misfortune": ("trouble", after)})
+    finally:
+        state.teardown()
 
 
 @pytest.mark.timeout(3600)  # for making a failure small; without one it takes seconds, or minutes at length

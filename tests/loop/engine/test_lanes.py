@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from loop.engine.lane import Lane
+from loop.errors import UserError
 from loop.evidence import Invalidated
 from loop.experiment import Actor, Cause, EventKind, Proposal, Reason, Status
 from loop.lanes.protocol import Slot
@@ -142,6 +146,31 @@ async def test_a_lane_that_others_use_waits_until_it_is_opened(make_lab: MakeLab
     open_gate(lab, "x")
     await conducting
     assert [lane.closed for lane in lanes_of(lab.journal, lab.run.id)] == ["", ""]
+
+
+async def test_what_fails_in_a_lane_that_came_later_is_not_overlooked_while_the_others_train(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(toy(1.0, 1.0, "x"))
+    engine = lab.engine(ideas=Edits(), slots=TWO[:1])
+    conducting = asyncio.create_task(engine.conduct(2))
+    await lab.until_training(0)
+
+    step = Lane.step
+
+    async def fail(lane: Lane) -> None:
+        if lane.index == 1:
+            raise UserError("its disk is full")
+        await step(lane)
+
+    monkeypatch.setattr("loop.engine.lane.Lane.step", fail)
+    monkeypatch.setattr(engine, "_awaits_baseline", lambda _: False)  # else it does nothing yet
+    await engine.join(TWO[1])
+    with pytest.raises(UserError, match="its disk is full"):
+        await asyncio.wait_for(conducting, 60)
+    monkeypatch.undo()
+    open_gate(lab, "x")
+    await lab.engine(slots=TWO[:1]).conduct(0)  # nothing is left running
 
 
 async def test_a_bot_with_fewer_lanes_ends_what_trains_in_the_others(make_lab: MakeLab) -> None:

@@ -122,7 +122,7 @@ sessions = st.builds(
 def test_whatever_a_journal_holds_each_moment_has_one_cause(
     events: list[Event], trained: tuple[Experiment, ...], sessions: list[Session], end: int
 ) -> None:
-    found = spans(events, trained, sessions, start=0.0, end=float(end))
+    found = spans(events, {each.number: each for each in trained}, sessions, start=0.0, end=float(end))
     assert all(span.start < span.end for span in found)
     assert all(before.end == after.start for before, after in pairwise(found))
     assert (found[0].start, found[-1].end) == (0, end) if end > 0 else found == []

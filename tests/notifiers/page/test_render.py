@@ -89,6 +89,46 @@ def test_a_long_run_stays_small_enough_for_a_mail() -> None:
     assert "shortened" in html
 
 
+def changes_of(html: str) -> dict[int, str]:
+    row = r'<tr id="(\d+)".*?</td><td class="figure">.*?</td><td class="figure">(.*?)</td>'
+    return {int(number): moved for number, moved in re.findall(row, html)}
+
+
+def test_of_a_very_long_run_what_was_kept_and_the_newest_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = night_of(300)
+    rows = [*content.rows[:7], replace(content.rows[7], status=Status.QUARANTINE), *content.rows[8:]]
+    everything = page(replace(content, rows=rows), made_at=NOW)
+    assert "are listed" not in everything
+    monkeypatch.setattr("notifiers.page._LISTED", 50)
+    html = page(replace(content, rows=rows), made_at=NOW)
+    always = [row.number for row in rows[:250] if row.status in (Status.KEEP, Status.QUARANTINE)]
+    numbers = [*always, *range(250, 300)]
+    assert 7 in always
+    assert [each["number"] for each in data_of(html)] == numbers
+    assert f"{len(numbers)} of 300 experiments are listed" in html
+    assert changes_of(html) == {number: changes_of(everything)[number] for number in numbers}
+
+
+def test_what_is_not_listed_is_a_point_where_its_mark_would_be() -> None:
+    rows = night_of(300).rows
+    listed = [row for row in rows if row.status is Status.KEEP or row.number >= 250]
+    every = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="")
+    scene = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="", listed=listed)
+    assert sorted(scene.discarded + scene.others) == sorted(every.discarded)
+    assert (scene.best, scene.low, scene.high, scene.gains) == (
+        every.best,
+        every.low,
+        every.high,
+        every.gains,
+    )
+    drawing = draw_chart(scene, 400, 330)
+    places = [(mark.x, mark.y) for mark in draw_chart(every, 400, 330).marks if mark.kind == "discard"]
+    assert drawing.others
+    for point in drawing.others.removeprefix("M").split("M"):
+        x, y = map(float, point.removesuffix("h0").split())
+        assert any(abs(x - at) <= 0.5 and abs(y - height) <= 0.5 for at, height in places)
+
+
 @pytest.mark.parametrize("width", [390, 1040])
 def test_every_mark_lies_within_the_drawing(width: int) -> None:
     content = night_of(200)

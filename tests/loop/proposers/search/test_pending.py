@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from loop.experiment import Experiment, Stage, Status
 from loop.program.constants import find_constants
-from loop.proposers.protocol import Context
-from loop.proposers.search.suggest import is_near, learn, suggest, under_way
+from loop.proposers.protocol import Context, ExhaustedError, SearchMode
+from loop.proposers.search.suggest import (
+    SearchProposer,
+    is_near,
+    learn,
+    suggest,
+    suggest_many,
+    under_way,
+)
 from tests.benchmarks.discovery import judged
 from tests.benchmarks.landscape import FILES, Landscape
-from tests.loop.proposers.contexts import run_of
+from tests.loop.proposers.contexts import context_of, run_of
 
 SCORE = Landscape("published", seed=1, noise=0.0005)
 
@@ -49,6 +59,50 @@ def test_lanes_try_different_things_at_once() -> None:
     read = ((axis, axis.read(constants)) for axis in axes)
     moves = tuple((axis, value) for axis, value in read if value is not None and value != axis.current)
     assert not is_near(moves, pending, trials)
+
+
+async def test_where_nothing_ends_between_them_one_call_makes_several_the_same_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    context, pending = night(decided=12, lanes=2)
+    asked: list[int] = []
+
+    async def in_process(function: str, *arguments: Any, **_: object) -> object:
+        assert function.endswith(":suggest_many")
+        asked.append(arguments[2])
+        return suggest_many(*arguments)
+
+    monkeypatch.setattr("loop.proposers.search.suggest.run_worker", in_process)
+    proposer = SearchProposer()
+    for _ in range(8):
+        proposal = await proposer.propose(context)
+        assert proposal == suggest(context)
+        began = begun(context.experiments[-1].number + 1, proposal.source, context.parent)
+        known = tuple(
+            replace(each, skip_requested=True) if each.status is None else each
+            for each in context.experiments  # trainings go on meanwhile
+        )
+        context = replace(context, experiments=(*known, began))
+    assert asked == [1, 2, 4, 8]
+    ended = judged(pending[0].number, context.parent, SCORE.program, context.source, SCORE, 1.0)
+    decided = tuple(ended if each.number == ended.number else each for each in context.experiments)
+    for other in (
+        replace(context, experiments=decided),
+        replace(context, search_mode=SearchMode.RADICAL),
+        replace(context, experiments=(*context.experiments, replace(began, number=99, program="another"))),
+    ):
+        again = SearchProposer()
+        again._last = proposer._last
+        assert await again.propose(other) == suggest(other)
+        assert asked.pop() == 1
+
+
+def test_a_call_for_several_gives_those_that_there_are() -> None:
+    run = context_of("DEPTH = 8\n")
+    made = suggest_many(run, frozenset(), 99)
+    assert 1 < len(made) < 99
+    with pytest.raises(ExhaustedError):
+        suggest_many(run, frozenset({"DEPTH"}), 2)
 
 
 def test_one_training_under_way_is_over_before_the_next_begins() -> None:
