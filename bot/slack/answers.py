@@ -10,7 +10,7 @@ from typing import Any
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import AllowList, Role, Sender
-from bot.commands.table import COMMANDS, find_command
+from bot.commands.table import COMMANDS, find_command, with_run
 from bot.slack.requests import Asked
 from loop.errors import UserError
 from notifiers.channels.slack import (
@@ -68,7 +68,8 @@ class Answers:
         elif asked.verb in _PERSONAL:
             await self._whisper(asked, message)
         elif asked.verb in READING:
-            await self._whisper(asked, message, share=asked.request.text)
+            text, run = asked.request.text, reply.run
+            await self._whisper(asked, message, share=text if run is None else with_run(text, run))
         else:
             await self._say(asked, message)
 

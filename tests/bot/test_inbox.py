@@ -17,7 +17,7 @@ from bot.commands.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands.handlers import CommandHandlers
 from bot.commands.ideas import ALREADY_SET, NEEDS_A_MODEL
 from bot.commands.inbox import Inbox
-from bot.commands.table import COMMANDS
+from bot.commands.table import COMMANDS, without_run
 from bot.platforms import access_by
 from bot.runs import Runs
 from bot.setup.settings import load_settings
@@ -26,7 +26,7 @@ from loop.proposers.people import IDEA_CHARACTERS, read_ideas
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
-from notifiers.message import Reply
+from notifiers.message import Button, Reply
 from tests.bot.real_bot import RealBot
 from tests.loop.store.test_journal import make_experiment, make_run
 
@@ -73,6 +73,15 @@ class Office:
         self.keys += 1
         key = f"telegram:1:{self.keys}" if key is None else key
         return await self.inbox.answer(Request(sender, text, key, self.now - age, message_id="77"))
+
+    async def press(self, button: Button) -> Reply:
+        """Press a button under an answer, as both fronts take it."""
+        self.keys += 1
+        text, run = without_run(button.command)
+        request = Request(ANN, text, f"telegram:1:{self.keys}", self.now, "78", pressed=True, run=run)
+        reply = await self.inbox.answer(request)
+        assert reply is not None
+        return reply
 
     async def said(self, text: str, sender: Sender = ANN, *, age: float = 0.0) -> str:
         reply = await self.ask(text, sender, age=age)
