@@ -11,6 +11,7 @@ from bot.commands.access import Access, Request, Role, has_own_chat
 from bot.commands.handlers import CommandHandlers
 from bot.commands.table import Call, parse, parse_reply, pressable, with_run
 from loop.errors import UserError
+from loop.experiment import RunState
 from loop.process.worker import in_thread
 from loop.store.journal import Journal
 from loop.store.outbox import remember_request, told_experiment, told_run
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 FRESH_SECONDS = 600.0  # after which a command that ends a training is refused
 QUESTION_SECONDS = 120.0  # after which a question has expired
 
+FAILED = "That failed. The reason is in bot.log."
 REMEMBERED_SECONDS = 30 * 86400.0
 """How long requests are remembered, so that none is obeyed twice; platforms redeliver within a day."""
 
@@ -72,16 +74,22 @@ class Inbox:
                 return Reply(Message(self._access.ids_of(sender)))
             return await self._obey(call, request)
         except UserError as error:
-            log.info("refused %r: %s", request.text[:200], error)
-            return Reply(Message(str(error)), refused=True)
+            return _refusal(request, error)
+        except Exception:  # a fault of ours is logged and answered, and ends nothing else
+            log.exception("failed to obey %r", request.text[:200])
+            return Reply(Message(FAILED), refused=True)
 
     async def _obey(self, call: Call, request: Request) -> Reply:
         if call.command.name == "confirm":
-            return await self._confirmed(call, request)
+            try:
+                return await self._confirmed(call, request)
+            except UserError as error:  # no second press would do better
+                return replace(_refusal(request, error), replaces=True)
         if call.command.about_run:
             request = replace(request, run=(await self._handlers.asked_run(request)).id)
-        if call.command.question and not request.sender.is_local:
-            return await self._ask(call, request)
+        is_local = request.sender.is_local
+        if call.command.question and not is_local and (question := await self._ask(call, request)):
+            return question
         reply = await self._handlers.obey(call, request)
         message = pressable(reply.message, self._access.highest_role(request.sender.channel))
         if request.run is not None:
@@ -93,8 +101,11 @@ class Inbox:
         if call.perishable and age > FRESH_SECONDS:
             raise UserError(f"/{call.command.name} is too old and was ignored: sent {duration(age)} ago.")
 
-    async def _ask(self, call: Call, request: Request) -> Reply:
+    async def _ask(self, call: Call, request: Request) -> Reply | None:
+        """Return the question whether to obey; None where there is nothing to obey any more."""
         run = await self._handlers.meant_run(request)
+        if run.state is RunState.STOPPED:
+            return None
         nonce = secrets.token_hex(4)
         self._questions = {key: one for key, one in self._questions.items() if not self._expired(one)}
         self._questions[nonce] = _Question(request, call, self._now())
@@ -143,6 +154,11 @@ def _require_run(call: Call, request: Request) -> None:
     if request.pressed and request.run is None and call.names_experiment:
         again = f"/{call.command.name} {call.count('n')}"
         raise UserError(f"Not done: the message does not say which run it is about. Send {again} instead.")
+
+
+def _refusal(request: Request, error: UserError) -> Reply:
+    log.info("refused %r: %s", request.text[:200], error)
+    return Reply(Message(str(error)), refused=True)
 
 
 def _about(rows: Sequence[Row], run: int) -> tuple[Row, ...]:

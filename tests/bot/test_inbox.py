@@ -254,8 +254,41 @@ async def test_stopping_is_asked_back_and_the_question_expires(office: Office) -
     assert reply is not None
     assert reply.replaces
     assert "(ann)" in reply.message.text
-    again = await office.said(yes.command)
-    assert "expired" in again
+    again = await office.press(yes)
+    assert "expired" in again.message.text
+    assert again.replaces  # a question without a use does not stay
+
+
+async def test_what_is_done_is_neither_asked_nor_done_again(office: Office) -> None:
+    await office.said("/start_run mar12 go")
+    (run,) = office.journal.runs()
+    asked = await office.ask("/stop")
+    assert asked is not None
+    assert await office.said("/idea WIDTH 320") == "Idea #1 is queued (next): WIDTH 320"
+    answers = {
+        "/idea WIDTH  320": "Idea #1 is the same and waits already.",
+        "/retag mar12 mar12": "Run mar12 has that tag already.",
+        "/pause now": "",
+        "/pause": "Run mar12 is paused already.",
+        "/stop": "",
+    }
+    for command, answer in answers.items():
+        before = office.journal.last_event()
+        said = await office.said(command, HERE if command == "/stop" else ANN)
+        if answer:
+            assert said == f"refused: {answer}"
+            assert office.journal.last_event() == before
+    assert office.journal.runs()[0].state is RunState.STOPPED
+    before = office.journal.last_event()
+    for command in ("/stop", "/pause", "/resume", "/skip", "/certify", "/prune"):
+        reply = await office.ask(command)
+        assert reply is not None
+        assert reply.refused, command
+        assert not reply.message.buttons  # no question about what nothing can come of
+    late = await office.press(asked.message.buttons[0][0])
+    assert (late.refused, late.replaces) == (True, True)
+    assert late.message.text == f"Run {run.tag} is stopped already."
+    assert office.journal.last_event() == before
 
 
 async def test_a_viewer_cannot_press_yes_nor_take_a_question_away(office: Office) -> None:
@@ -379,9 +412,9 @@ async def test_an_idea_may_be_as_long_as_one_of_the_file(office: Office) -> None
 
 async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:
     run = office.host.start_run("mar12")
-    for state in RunState:
+    for number, state in enumerate(RunState):
         office.journal.set_state(run, state)
-        told = await office.said("/idea WIDTH 256")
+        told = await office.said(f"/idea WIDTH {256 + 64 * number}")
         if state is RunState.STOPPED:
             assert told == "refused: Run mar12 is stopped: /start_run, then send it again."
         else:
