@@ -215,7 +215,7 @@ class Reason:
     """Who changed a run's state, and why. It holds no sentence: `notifiers/text/words.py` makes one of it.
 
     `name` is a person's, empty where unknown. `facts` are what a sentence says of the cause. `answered_in` is
-    the channel that reads of the change in the answer to a command, empty for none.
+    the channel that reads of the change in the answer to a command, empty for none; `EVERYWHERE` if all do.
     """
 
     by: Actor
@@ -234,6 +234,7 @@ class Reason:
         }
 
 
+EVERYWHERE = "*"
 BY_COMMAND = Reason(Actor.PERSON)
 
 
