@@ -37,7 +37,7 @@ from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder
 from bot.setup.trainings import clear_left
 from loop.errors import DiskError, UserError
-from loop.experiment import Actor, Cause, EventKind, Reason, Run, RunState
+from loop.experiment import EVERYWHERE, Actor, Cause, EventKind, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
@@ -357,7 +357,7 @@ async def _make_ready(runs: Runs, run: Run) -> None:
     try:
         engine = await in_thread(runs.engine, run)
         if run.state is RunState.DONE:
-            await engine.resume()
+            await engine.resume(reason=Reason(Actor.PERSON, answered_in=EVERYWHERE))  # the note says so
     except DiskError:
         if run.state is RunState.DONE:
             raise

@@ -75,10 +75,11 @@ class Platform:
     pairs: bool = False
 
 
-def require_token(token: str, setting: str, *, begins: str) -> None:
+def require_token(token: str, setting: str, *, begins: str, example: str) -> None:
     """Raise a UserError where this cannot be a token; `begins` is how one begins, as a pattern."""
     if not re.fullmatch(f"{begins}[!-~]+", token):
-        raise UserError(f"{setting} is not a token: copy it again, whole and without spaces or quotes.")
+        fix = "copy it again, whole and without spaces or quotes"
+        raise UserError(f"{setting} is not a token such as {example}: {fix}.")
 
 
 class CommandQueue:

@@ -214,7 +214,8 @@ class Outcome:
 class Reason:
     """Who changed a run's state, and why. It holds no sentence: `notifiers/text/words.py` makes one of it.
 
-    `facts` are what a sentence says of the cause; `name` and `answered_in` are as in `Asker`.
+    `facts` are what a sentence says of the cause; `name` and `answered_in` are as in `Asker`, but that
+    `EVERYWHERE` is for all channels.
     """
 
     by: Actor
@@ -224,6 +225,7 @@ class Reason:
     answered_in: str = ""
 
 
+EVERYWHERE = "*"
 BY_COMMAND = Reason(Actor.PERSON)
 
 

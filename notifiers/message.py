@@ -55,7 +55,8 @@ class Reply:
     An answer that `replaces` takes the place of the message whose button was pressed, so that it cannot be
     pressed again. One `for_all` says what the command changed: all who read the channel must see it, because
     that channel gets no other message about the change. One that is `brief` is shown by the card, or told by
-    the event: a press needs no more than an acknowledgement with its text.
+    the event: a press needs no more than an acknowledgement with its text. `run` is the id of the run that it
+    is about, if any.
     """
 
     message: Message
@@ -63,6 +64,7 @@ class Reply:
     replaces: bool = False
     for_all: bool = False
     brief: bool = False
+    run: int | None = None
 
     @classmethod
     def changed(cls, text: str, *, brief: bool = False) -> Reply:

@@ -19,7 +19,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program of a wheel, in an environment that uv made: without pip and without torch."""
     folder = tmp_path_factory.mktemp("package")
     source = folder / "source"
-    unneeded = shutil.ignore_patterns(".*", "__pycache__", "build", "dist")
+    unneeded = shutil.ignore_patterns(".[!e]*", "__pycache__", "build", "dist")
     shutil.copytree(ROOT, source, ignore=unneeded)
     wheels, uv = folder / "wheels", shutil.which("uv", path=Path(sys.executable).parent) or "uv"
     for command in (
@@ -63,7 +63,12 @@ def test_a_package_without_its_extra_says_how_to_get_it(program: Path, tmp_path:
     assert f"`{program} up`" in run("status")
     assert run("init", str(home / "research")).startswith("0 ")
     (here / ".env").write_text(f"REPOSITORY={home / 'research'}\n")
-    assert "'autoresearch-bot[train]'; or set TRAIN_COMMAND" in run("doctor")
+    assert "'autoresearch-bot[train]'; or set TRAIN_COMMAND" in (looked := run("doctor"))
+    assert looked.index("autoresearch-bot[train]") < looked.index("prepare.py")  # which needs it
+    (here / ".env").write_text("NO_SUCH=1\n")
+    *_, example = run("doctor").partition("is not a setting. ")
+    assert "TELEGRAM_BOT_TOKEN" in Path(example.removesuffix(" lists all of them.\n")).read_text()
+    (here / ".env").unlink()
     prepared = subprocess.run(
         (python, "prepare.py", "--source", "python"),
         cwd=home / "research",

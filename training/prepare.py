@@ -522,7 +522,7 @@ if __name__ == "__main__":
     except ModuleNotFoundError as error:
         sys.exit(
             f"error: {sys.executable} has no module {error.name}. A training needs torch, numpy, pyarrow, "
-            "tiktoken and tokenizers: install autoresearch-bot[train] there."
+            "tiktoken and tokenizers: `autoresearch doctor` prints the line that installs them."
         )
     except KeyboardInterrupt:
         print("error: interrupted; nothing was changed.", file=sys.stderr, flush=True)

@@ -57,9 +57,9 @@ class Request:
     """A command as typed, or as the button that was pressed means.
 
     `key` is the same whenever the platform delivers the same request again, and never otherwise; `sent_at` is
-    in seconds since the epoch; `message_id` is the message that asks, or whose button was `pressed`: that one
-    was `shown_at` this time, 0 where it is unknown. `replied_to` is the message of ours that a text answers,
-    or the one whose thread it is in. `run` is the id of the run that the message or its topic is about.
+    in seconds since the epoch; `message_id` is the message that asks, or whose button was `pressed`.
+    `replied_to` is the message of ours that a text answers, or the one whose thread it is in. `run` is the id
+    of the run that the button, the message or its topic is about.
     """
 
     sender: Sender
@@ -68,7 +68,6 @@ class Request:
     sent_at: float
     message_id: str = ""
     pressed: bool = False
-    shown_at: float = 0.0
     replied_to: str = ""
     run: int | None = None
 

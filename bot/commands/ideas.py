@@ -83,6 +83,8 @@ class IdeaCommands:
             text = one_line(f"{text} (about #{about.number}: {about.description})", IDEA_CHARACTERS)
         box = IdeaBox(self._journal)
         waiting = await in_thread(box.waiting, run.id)
+        if same := next((each for each in waiting if each.text == text), None):
+            raise UserError(f"Idea #{same.id} is the same and waits already.")
         idea = await in_thread(
             box.add,
             run.id,
@@ -187,8 +189,12 @@ class IdeaCommands:
         wishes, off = Wishes(self._journal), call.has("off")
         wanted = None if off else wish
         put = await in_thread(wishes.put, experiment, wanted, request.sender.asker)
+        if not put:
+            raise UserError(
+                f"{wish_text(number, wish)}: so it is already." if wanted else f"#{number} steers nothing."
+            )
         if off:
-            return Reply.changed(wish_text(number, None) if put else f"#{number} steers nothing.")
+            return Reply.changed(wish_text(number, None))
         found = await in_thread(wishes.read, run.id)
         said = next(each for each in found if each.number == number)
         if engine := self._host.engine_if_made(run):

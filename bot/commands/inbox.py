@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bot.commands.access import Access, Request, Role, has_own_chat
 from bot.commands.handlers import CommandHandlers
-from bot.commands.table import Call, parse, parse_reply, pressable
+from bot.commands.table import Call, parse, parse_reply, pressable, with_run
 from loop.errors import UserError
+from loop.experiment import RunState
 from loop.process.worker import in_thread
 from loop.store.journal import Journal
 from loop.store.outbox import remember_request, told_experiment, told_run
 from loop.store.patience import Blocked
-from notifiers.message import Button, Message, Reply
+from notifiers.message import Button, Message, Reply, Row
 from notifiers.text.words import duration
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,7 @@ log = logging.getLogger(__name__)
 FRESH_SECONDS = 600.0  # after which a command that ends a training is refused
 QUESTION_SECONDS = 120.0  # after which a question has expired
 
-CLOCKS_DIFFER = 60.0  # seconds at most between a platform's clock and this machine's
-
+FAILED = "That failed. The reason is in bot.log."
 REMEMBERED_SECONDS = 30 * 86400.0
 """How long requests are remembered, so that none is obeyed twice; platforms redeliver within a day."""
 
@@ -58,7 +58,7 @@ class Inbox:
             log.warning("a stranger on %s: user %s in %s", sender.platform, sender.user, sender.place)
             return None
         run, number = await in_thread(self._told, request) if request.message_id else (None, None)
-        request = replace(request, run=run)
+        request = replace(request, run=request.run or run)
         if number is None and _is_talk(request):
             return None
         blocked = self._journal.blocked
@@ -69,38 +69,43 @@ class Inbox:
             _require_role(call, role)
             _require_writable(call, blocked)
             self._require_fresh(call, request)
-            await self._require_known(call, request)
+            _require_run(call, request)
             if call.command.name == "id" or role is None:
                 return Reply(Message(self._access.ids_of(sender)))
-            if call.command.name == "confirm":
-                return await self._confirmed(call, request)
-            if call.command.question and not sender.is_local:
-                return await self._ask(call, request)
-            reply = await self._handlers.obey(call, request)
+            return await self._obey(call, request)
         except UserError as error:
-            log.info("refused %r: %s", request.text[:200], error)
-            return Reply(Message(str(error)), refused=True)
-        most = self._access.highest_role(sender.channel)
-        return replace(reply, message=pressable(reply.message, most))
+            return _refusal(request, error)
+        except Exception:  # a fault of ours is logged and answered, and ends nothing else
+            log.exception("failed to obey %r", request.text[:200])
+            return Reply(Message(FAILED), refused=True)
+
+    async def _obey(self, call: Call, request: Request) -> Reply:
+        if call.command.name == "confirm":
+            try:
+                return await self._confirmed(call, request)
+            except UserError as error:  # no second press would do better
+                return replace(_refusal(request, error), replaces=True)
+        if call.command.about_run:
+            request = replace(request, run=(await self._handlers.asked_run(request)).id)
+        is_local = request.sender.is_local
+        if call.command.question and not is_local and (question := await self._ask(call, request)):
+            return question
+        reply = await self._handlers.obey(call, request)
+        message = pressable(reply.message, self._access.highest_role(request.sender.channel))
+        if request.run is not None:
+            message = replace(message, buttons=_about(message.buttons, request.run))
+        return replace(reply, message=message, run=request.run)
 
     def _require_fresh(self, call: Call, request: Request) -> None:
         age = self._now() - request.sent_at
         if call.perishable and age > FRESH_SECONDS:
             raise UserError(f"/{call.command.name} is too old and was ignored: sent {duration(age)} ago.")
 
-    async def _require_known(self, call: Call, request: Request) -> None:
-        """Refuse a press that names an experiment of a run before this one.
-
-        Which run the buttons of an answer are about is on record nowhere, unlike those of a notice.
-        """
-        if not (request.pressed and request.shown_at and request.run is None and call.names_experiment):
-            return
-        run = await self._handlers.current_run()
-        if request.shown_at < run.created_at - CLOCKS_DIFFER:
-            raise UserError(f"Not done: that is older than run {run.tag}, which commands are about now.")
-
-    async def _ask(self, call: Call, request: Request) -> Reply:
+    async def _ask(self, call: Call, request: Request) -> Reply | None:
+        """Return the question whether to obey; None where there is nothing to obey any more."""
         run = await self._handlers.meant_run(request)
+        if run.state is RunState.STOPPED:
+            return None
         nonce = secrets.token_hex(4)
         self._questions = {key: one for key, one in self._questions.items() if not self._expired(one)}
         self._questions[nonce] = _Question(request, call, self._now())
@@ -142,6 +147,22 @@ def _require_writable(call: Call, blocked: Blocked | None) -> None:
 def _require_role(call: Call, role: Role | None) -> None:
     if role is not None and role < call.command.role:
         raise UserError(f"/{call.command.name} is for operators; you have read-only access.")
+
+
+def _require_run(call: Call, request: Request) -> None:
+    """Refuse a press that names an experiment of a run that nothing tells."""
+    if request.pressed and request.run is None and call.names_experiment:
+        again = f"/{call.command.name} {call.count('n')}"
+        raise UserError(f"Not done: the message does not say which run it is about. Send {again} instead.")
+
+
+def _refusal(request: Request, error: UserError) -> Reply:
+    log.info("refused %r: %s", request.text[:200], error)
+    return Reply(Message(str(error)), refused=True)
+
+
+def _about(rows: Sequence[Row], run: int) -> tuple[Row, ...]:
+    return tuple(tuple(replace(each, command=with_run(each.command, run)) for each in row) for row in rows)
 
 
 def _is_talk(request: Request) -> bool:

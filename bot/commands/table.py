@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -42,6 +43,7 @@ class Command:
 
     `role` is what it takes to give it. `question`, with the run's tag, is asked in a chat before it is
     obeyed. A `perishable` one is not obeyed when it comes late, a `hidden` one stands only behind buttons.
+    One not `about_run` names its run, or needs none.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Command:
     question: str = ""
     perishable: bool = False
     hidden: bool = False
+    about_run: bool = True
 
     @property
     def usage(self) -> str:
@@ -103,6 +106,7 @@ COMMANDS = (
             Parameter("lanes", Kind.OPTION),
         ),
         _STEERS,
+        about_run=False,
     ),
     Command("status", "Current experiment and best result", "/status"),
     Command(
@@ -128,6 +132,7 @@ COMMANDS = (
         "/retag mar12 wide",
         (Parameter("old", Kind.WORD, required=True), Parameter("new", Kind.WORD, required=True)),
         _STEERS,
+        about_run=False,
     ),
     Command("skip", "Give up this experiment and start the next", "/skip", (), _STEERS, perishable=True),
     Command(
@@ -181,23 +186,36 @@ COMMANDS = (
     Command("more", "Try more like it; `off` takes it back", "/more 12", (_NUMBER, _OFF), _STEERS),
     Command("never", "Try nothing like it; `off` takes it back", "/never 12", (_NUMBER, _OFF), _STEERS),
     Command("ideas", "Queued ideas, and lessons so far", "/ideas 10", _COUNT),
-    Command("runs", "All runs", "/runs"),
+    Command("runs", "All runs", "/runs", about_run=False),
     Command(
         "notify",
         "Which messages this chat gets",
         "/notify keeps",
         (Parameter("text", Kind.TEXT),),
         _STEERS,
+        about_run=False,
     ),
     Command(
-        "health", "Problems found; `all` lists every check", "/health all", (Parameter("all", Kind.CHOICE),)
+        "health",
+        "Problems found; `all` lists every check",
+        "/health all",
+        (Parameter("all", Kind.CHOICE),),
+        about_run=False,
     ),
-    Command("id", "Your id and the id of this chat", "/id"),
-    Command("help", "All commands, or one of them", "/help retag", (Parameter("command", Kind.WORD),)),
+    Command("id", "Your id and the id of this chat", "/id", about_run=False),
+    Command(
+        "help",
+        "All commands, or one of them",
+        "/help retag",
+        (Parameter("command", Kind.WORD),),
+        about_run=False,
+    ),
     # With what a link to the bot brings along.
-    Command("start", "The usual commands", "/start", (Parameter("text", Kind.TEXT),), hidden=True),
-    Command("confirm", "Answer yes", "/confirm a1b2c3", (_NONCE,), _STEERS, hidden=True),
-    Command("cancel", "Answer no", "/cancel", (), _STEERS, hidden=True),
+    Command(
+        "start", "The usual commands", "/start", (Parameter("text", Kind.TEXT),), hidden=True, about_run=False
+    ),
+    Command("confirm", "Answer yes", "/confirm a1b2c3", (_NONCE,), _STEERS, hidden=True, about_run=False),
+    Command("cancel", "Answer no", "/cancel", (), _STEERS, hidden=True, about_run=False),
     Command("card", "The card of the run as it is now", "/card", hidden=True),
 )
 
@@ -225,6 +243,20 @@ def pressable(message: Message, role: Role) -> Message:
 
 def _role_of(button: Button) -> Role:
     return parse(button.command).command.role
+
+
+_RUN = re.compile(r" @(\d+)$")
+
+
+def with_run(command: str, run: int) -> str:
+    """Return the command of a button that says which run it is about, whichever is the current one then."""
+    return f"{command} @{run}" if find_command(command.split(maxsplit=1)[0]).about_run else command
+
+
+def without_run(pressed: str) -> tuple[str, int | None]:
+    """Return the command of a pressed button, and the run that it is about where it says so."""
+    found = _RUN.search(pressed)
+    return (pressed[: found.start()], int(found[1])) if found else (pressed, None)
 
 
 def parse(text: str) -> Call:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,10 +136,12 @@ class Bundle:
     alt: str
 
     def message(self) -> Message:
+        name, remotes, git = self.tidy.name, self.tidy.remotes, f"git -C {shlex.quote(str(self.repository))}"
+        add = "" if remotes else f"{git} remote add origin URL && "
+        remote = remotes[0] if remotes and "origin" not in remotes else "origin"
         text = (
-            f"Branch {self.tidy.name} in {self.repository}: {plural(self.tidy.commits, 'commit')}, head "
-            f"{self.tidy.head[:7]}.\nTo push it: git -C {self.repository} push -u origin {self.tidy.name}\n"
-            f"Files: {self.folder}"
+            f"Branch {name} in {self.repository}: {plural(self.tidy.commits, 'commit')}, head "
+            f"{self.tidy.head[:7]}.\nTo push it: {add}{git} push -u {remote} {name}\nFiles: {self.folder}"
         )
         if self.files[CHART]:
             text += f"\nFor a pull request, paste {DESCRIPTION} and drag {CHART} into it."

@@ -75,6 +75,7 @@ def render(checks: Iterable[Check]) -> str:
     return "\n".join(lines)
 
 
+DATA = "data"  # the name of a check
 _PACKAGES = {"anthropic": "anthropic", "openai": "openai", "google": "google.genai"}
 # Asked in another process: the prices of all models are large.
 _ASK_PRICE = """
@@ -245,11 +246,11 @@ def data_check(settings: Settings, facts: RepositoryFacts | None) -> Check:
     repository, commit = (facts.path, facts.base_commit) if facts else (None, "")
     data = needed_data(settings, repository, commit, environment)
     if data.missing and facts is None:
-        return Check("data", True, f"prepared at the first start: {some(data.missing, 'path')}")
+        return Check(DATA, True, f"prepared at the first start: {some(data.missing, 'path')}")
     if data.missing:
-        return Check("data", False, f"missing: {data.problem}", data.fix)
+        return Check(DATA, False, f"missing: {data.problem}", data.fix)
     found = f"{some(data.paths, 'path')} (from {data.named_by})"
-    return Check("data", True, found if data.paths else "not checked: no paths found; DATA_PATHS names some")
+    return Check(DATA, True, found if data.paths else "not checked: no paths found; DATA_PATHS names some")
 
 
 def _uv(repository: Path | None) -> Check:

@@ -247,7 +247,13 @@ def _hint(name: str, names: list[str]) -> str:
     if name in _OF_TRAINING:
         return "The training repository reads it from the environment: set it there."
     meant = _ELSEWHERE.get(name) or next(iter(get_close_matches(name.upper(), names, n=1)), None)
-    return f"Did you mean {meant}?" if meant else ".env.example lists all of them."
+    return f"Did you mean {meant}?" if meant else f"{_all_settings()} lists all of them."
+
+
+def _all_settings() -> Path:
+    """Return the file that explains every setting: in the package, or beside it in a checkout."""
+    packaged = Path(__file__).parents[1] / ".env.example"
+    return packaged if packaged.exists() else packaged.parents[1] / packaged.name
 
 
 NewFolder: TypeAlias = Annotated[Path, BeforeValidator(_new_folder)]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bot.setup.data import needed_data
-from bot.setup.doctor import Check, examine, nearest
+from bot.setup.doctor import DATA, Check, examine, nearest
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from bot.setup.template import TRAIN_EXTRA, TRAIN_MODULES, template_files
@@ -53,7 +53,8 @@ def start_checks(
     """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which."""
     if settings.executor == "ray":  # each node is looked at as it is prepared
         return examine(settings)
-    return (*examine(settings), *examine_trainings(settings, environ, sandbox, quickly=quickly))
+    found = (*examine(settings), *examine_trainings(settings, environ, sandbox, quickly=quickly))
+    return tuple(sorted(found, key=lambda check: check.name == DATA))  # what prepares it needs the others
 
 
 def examine_trainings(
@@ -187,7 +188,7 @@ def _install(settings: Settings, python: Path, launch: Launch, modules: Sequence
     if not settings.train_command and set(modules) <= {*TRAIN_MODULES}:
         packages = [TRAIN_EXTRA]
     own = settings.repository is None or settings.train_command
-    other = "" if own else "; or set TRAIN_COMMAND to a Python that has it"
+    other = "" if own else f"; or set TRAIN_COMMAND to a Python that has {'them' if modules[1:] else 'it'}"
     return f"Run: {install_line(*packages, python=python)}{other}"
 
 

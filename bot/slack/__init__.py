@@ -35,9 +35,9 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     from notifiers.channels.slack import SlackChannel, make_client
 
     app_token = settings.slack_app_token.get_secret_value()
-    require_token(token, "SLACK_BOT_TOKEN", begins="xox.-")
+    require_token(token, "SLACK_BOT_TOKEN", begins="xox.-", example="xoxb-…")
     if app_token:
-        require_token(app_token, "SLACK_APP_TOKEN", begins="xapp-")
+        require_token(app_token, "SLACK_APP_TOKEN", begins="xapp-", example="xapp-…")
     client = make_client(token, settings.slack_base_url)
     verbs = [command.name for command in COMMANDS if not command.hidden]
     front = SlackFront(

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import AllowList, Role, Sender
-from bot.commands.table import COMMANDS, find_command
+from bot.commands.table import COMMANDS, find_command, with_run
 from bot.slack.requests import Asked
 from loop.errors import UserError
-from notifiers.channels.slack import SlackChannel, blocks_or_text, respond, show_with_pictures
+from notifiers.channels.slack import (
+    AS_THEY_ARE,
+    SlackChannel,
+    blocks_or_text,
+    respond,
+    show_with_pictures,
+    slack_errors,
+)
 from notifiers.channels.slack_blocks import Block, Picture, Rendered, as_typed, render
 from notifiers.message import Button, ChannelError, Message, RefusedError, Reply
 
@@ -23,6 +31,8 @@ _PERSONAL = frozenset(
 )  # what no one else has a use for; no command is answered by the menu
 
 _MENU = (("status", "results", "best", "plot", "summary"), ("start_run", "idea", "ideas"), ("health", "help"))
+WORKING = "Working on it…"
+_TAKEN_BACK_WITHIN = 2.0  # seconds, also where the bot is ending
 _STEERERS = 5  # people named to a stranger
 _SHARED_WHOLE = "Show to all also sends what is left out here as a file."
 
@@ -58,7 +68,8 @@ class Answers:
         elif asked.verb in _PERSONAL:
             await self._whisper(asked, message)
         elif asked.verb in READING:
-            await self._whisper(asked, message, share=asked.request.text)
+            text, run = asked.request.text, reply.run
+            await self._whisper(asked, message, share=text if run is None else with_run(text, run))
         else:
             await self._say(asked, message)
 
@@ -68,6 +79,33 @@ class Answers:
             await self._respond(asked, rendered, response_type="ephemeral", replace_original=False)
         else:
             await self._post_ephemeral(asked, rendered)
+
+    @asynccontextmanager
+    async def shows_work(self, asked: Asked) -> AsyncIterator[None]:
+        """Show where the answer will be that it takes a while, until that is there.
+
+        The message is one that all see: what only one person sees cannot be taken back. In a channel that the
+        bot is not in there is none.
+        """
+        sign, place = "", asked.request.sender.place
+        with suppress(ChannelError), slack_errors():
+            content = render(Message(WORKING), note=asked.note)
+            posted = await self._client.chat_postMessage(
+                channel=place,
+                thread_ts=self._thread(asked) or None,
+                text=content.text,
+                blocks=content.blocks,
+                mrkdwn=False,
+                **AS_THEY_ARE,
+            )
+            sign = str(posted["ts"])
+        try:
+            yield
+        finally:
+            with suppress(ChannelError, TimeoutError), slack_errors():
+                async with asyncio.timeout(_TAKEN_BACK_WITHIN):
+                    if sign:
+                        await self._client.chat_delete(channel=place, ts=sign)
 
     async def _replace(self, asked: Asked, message: Message, *, for_all: bool) -> None:
         if asked.ephemeral and for_all:  # what all must see does not fit in what one person sees
@@ -108,9 +146,8 @@ class Answers:
         await blocks_or_text(post, rendered)
 
     async def _say(self, asked: Asked, message: Message) -> None:
-        thread = asked.thread or ("" if asked.private or asked.ephemeral else asked.message)
         try:
-            await self._channel(asked).send(message, reply_to=thread, note=asked.note)
+            await self._channel(asked).send(message, reply_to=self._thread(asked), note=asked.note)
         except RefusedError:
             if not asked.response_url:
                 raise
@@ -130,6 +167,9 @@ class Answers:
             await respond(asked.response_url, {**kind, **content})
 
         await blocks_or_text(post, rendered)
+
+    def _thread(self, asked: Asked) -> str:
+        return asked.thread or ("" if asked.private or asked.ephemeral else asked.message)
 
     def _channel(self, asked: Asked) -> SlackChannel:
         return SlackChannel(client=self._client, channel_id=asked.request.sender.place)

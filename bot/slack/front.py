@@ -19,7 +19,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import AllowList, Role
 from bot.front import ANSWER_WAITS, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
-from bot.slack.answers import Answers, menu, turned_away
+from bot.slack.answers import WORKING, Answers, menu, turned_away
 from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
 from bot.slack.home import INTERVAL, Home
 from bot.slack.modals import ACK_SECONDS, Modals, obeyed
@@ -33,7 +33,6 @@ from bot.slack.requests import (
     from_shortcut,
 )
 from notifiers.channels.slack import slack_errors
-from notifiers.channels.slack_blocks import render
 from notifiers.message import ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,6 @@ log = logging.getLogger(__name__)
 WORKING_AFTER = 0.7
 """Seconds without an answer after which a person is shown that it takes longer."""
 
-_WORKING = "Working on it…"
 _ANY = re.compile("")
 _REMEMBERED = 100  # requests of strangers, so that none is told twice
 
@@ -200,23 +198,24 @@ class SlackFront:
         if role is Role.OPERATOR and asked.wants_form and await self._modals.open(asked):
             return
         task = self._queue.begin(obeyed(self._answer, asked.request))
-        if not (await asyncio.wait({task}, timeout=self._working_after))[0]:
-            await self._show_working(asked)
-            await asyncio.wait({task})
+        if (await asyncio.wait({task}, timeout=self._working_after))[0] or role is None:
+            await self._show_result(asked, task)
+        elif asked.at_home:
+            with suppress(ChannelError):
+                await self._home.show(asked, Reply(Message(WORKING), refused=True))
+            await self._show_result(asked, task)
+        else:
+            async with self._answers.shows_work(asked):
+                await self._show_result(asked, task)
+
+    async def _show_result(self, asked: Asked, task: asyncio.Task[Reply | None]) -> None:
+        await asyncio.wait({task})
         if task.cancelled() or task.exception() is not None:
             return  # the queue has logged it
         if (reply := task.result()) is not None:
             await self._show(asked, reply)
-        elif role is None:
+        elif self._allowed.role_of(asked.request.sender) is None:
             await self._turn_away(asked)
-
-    async def _show_working(self, asked: Asked) -> None:
-        """Show the person who asked that it takes a while."""
-        with suppress(ChannelError):
-            if asked.at_home:
-                await self._home.show(asked, Reply(Message(_WORKING), refused=True))
-            else:
-                await self._answers.show_blocks(asked, render(Message(_WORKING)))
 
     async def _show(self, asked: Asked, reply: Reply) -> None:
         if asked.at_home:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.commands.access import Request, Sender
+from bot.commands.table import without_run
 from notifiers.channels.slack_blocks import SHARE
 
 NAME = "slack"
@@ -91,7 +92,7 @@ def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
     user, name, team = person(body)
     message = str(container.get("message_ts") or "")
     place = str(view["private_metadata"] if at_home else container["channel_id"])
-    text = command_text(str(action["value"]))
+    text, run = without_run(command_text(str(action["value"])))
     shared = action["action_id"] == SHARE
     return Asked(
         Request(
@@ -101,7 +102,7 @@ def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
             _seconds(action.get("action_ts"), now),
             message,
             pressed=True,
-            shown_at=_seconds(message, 0.0),
+            run=run,
         ),
         at_home or _is_private(place),
         message=message,

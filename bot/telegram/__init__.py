@@ -35,7 +35,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         from notifiers.channels.telegram_places import Places
         from notifiers.channels.telegram_wire import make_bot
 
-    require_token(token, "TELEGRAM_BOT_TOKEN", begins=r"\d+:")
+    require_token(token, "TELEGRAM_BOT_TOKEN", begins=r"\d+:", example="123:abc…")
     bot = make_bot(token, settings.telegram_base_url)
     webhook = None
     if settings.telegram_webhook_url and settings.telegram_webhook_listen:

@@ -205,7 +205,7 @@ class TelegramFront:
         self, asked: Asked, said: asyncio.Future[Said | None], shown: asyncio.Task[bool | None]
     ) -> None:
         if said.done() and await shown is None:
-            asked = replace(asked, request=replace(asked.request, sent_at=asked.request.shown_at))
+            asked = replace(asked, request=replace(asked.request, sent_at=asked.shown_at))
         async with self._shows_work(asked):
             reply = await self._answer(asked.request)
             if not said.done():

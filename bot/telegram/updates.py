@@ -9,6 +9,7 @@ from telegram import Message as TelegramMessage
 from telegram.constants import ChatType
 
 from bot.commands.access import Request, Sender
+from bot.commands.table import without_run
 from notifiers.channels.telegram_places import Places
 
 NAME = "telegram"
@@ -19,12 +20,13 @@ class Asked:
     """A request, and what is needed to answer it where it was made.
 
     `press` is the id of the button press, empty for a message. Telegram does not say when a button was
-    pressed: the request has the present.
+    pressed: the request has the present, and `shown_at` is when the message was last changed.
     """
 
     request: Request
     topic: int | None = None
     press: str = ""
+    shown_at: float = 0.0
 
 
 def asked_in(update: Update, *, me: User, now: float, places: Places) -> Asked | None:
@@ -74,8 +76,9 @@ def _from_press(press: CallbackQuery, key: str, now: float, places: Places) -> A
         shown = message.edit_date or message.date
     spot, user = _Spot.of(places, message), press.from_user
     sender = spot.sender(str(user.id), user.full_name)
-    asked = Request(sender, press.data, key, now, spot.message_id(message), True, shown.timestamp())
-    return Asked(asked, spot.topic, press.id)
+    text, run = without_run(press.data)
+    asked = Request(sender, text, key, now, spot.message_id(message), pressed=True, run=run)
+    return Asked(asked, spot.topic, press.id, shown.timestamp())
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,12 +297,15 @@ class Conductor:
     async def retag(self, new: str, *, answered_in: str = "") -> None:
         """Rename run, branch, refs and worktree, also while a training runs."""
         async with self.switch:
+            before = self.run.renamed_from
             await in_thread(self._follow_tag)  # of an earlier retag
             if new != self.run.tag:
                 await in_thread(self._workspace.check_rename, new)
                 self.run = await in_thread(self._journal.retag, self.run, new, answered_in=answered_in)
                 self._wake()
                 await self._follow(self._follow_tag)
+            elif not before:
+                raise UserError(f"Run {new} has that tag already.")
 
     def _follow_tag(self) -> None:
         old, new = self.run.renamed_from, self.run.tag

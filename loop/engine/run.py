@@ -54,10 +54,13 @@ class Engine(Conductor):
         A pause belongs to its last actor. The heartbeat lifts its own pauses only, so it takes over none.
         """
         async with self.switch:
-            ended = self.run.state in (RunState.DONE, RunState.STOPPED)
-            again = self.run.state is RunState.PAUSED and is_same(self.run.reason, reason)
-            if ended or again or (self.run.is_paused and reason.by is Actor.HEARTBEAT):
-                raise UserError(f"Run {self.run.tag} is {self.run.state.value} already.")
+            state, by = self.run.state, self.run.state_by
+            ended = state in (RunState.DONE, RunState.STOPPED)
+            people = by is reason.by is Actor.PERSON  # whose pause it is makes no difference
+            again = (people or is_same(self.run.reason, reason)) and not (now and state is RunState.PAUSING)
+            if ended or (self.run.is_paused and (again or reason.by is Actor.HEARTBEAT)):
+                hint = " /pause now interrupts it." if state is RunState.PAUSING else ""
+                raise UserError(f"Run {self.run.tag} is {state.value} already.{hint}")
             paused = now or all(lane.can_wait for lane in self._lanes)
             await self._set_state(RunState.PAUSED if paused else RunState.PAUSING, reason)
             if now:
@@ -91,16 +94,20 @@ class Engine(Conductor):
         Of several it is the one that began first.
 
         Raises:
-            UserError: nothing trains, or what did has just ended: its result counts.
+            UserError: nothing trains, or what did has just ended: its result counts; or all is given up.
         """
         async with self.switch:
             present = [lane.experiment for lane in self._lanes if lane.experiment]
             by_index = {lane.index: lane for lane in self._lanes}
-            found = [each for each in present if by_index[each.lane].can_be_skipped]
+            trained = [each for each in present if by_index[each.lane].can_be_skipped]
+            found = [each for each in trained if not each.skip_requested]
             if not found:
+                repeats = [lane.repeat.repeat for lane in self._lanes if lane.repeat is not None]
                 for lane in self._lanes:
-                    if lane.repeat is not None:
+                    if lane.repeat is not None and not lane.repeat.repeat.given_up:
                         return await lane.skip_repeat(lane.repeat, answered_in=answered_in)
+                if ending := [each.number for each in trained] or [each.number for each in repeats]:
+                    raise UserError(f"#{ending[0]} is being skipped already.")
                 why = f"#{present[0].number} has just ended" if present else "Nothing is training"
                 raise UserError(f"{why}: there is nothing to skip.")
             given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)

@@ -23,12 +23,16 @@ _MADE = "refs/autoresearch-clean/"  # where a branch of ours was left, by tag
 
 @dataclass(frozen=True, slots=True)
 class TidyBranch:
-    """A branch of its own with the kept changes on top of the run's base; `patch` is for `git am`."""
+    """A branch of its own with the kept changes on top of the run's base; `patch` is for `git am`.
+
+    `remotes` are those of its repository.
+    """
 
     name: str
     head: str
     commits: int
     patch: bytes
+    remotes: tuple[str, ...] = ()
 
 
 def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) -> TidyBranch:
@@ -48,7 +52,9 @@ def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) 
         head = _commit(git, run, group, parent=head)
     _set_refs(git, {f"refs/heads/{name}": (head, before), f"{_MADE}{run.tag}": (head, None)})
     patch = git("format-patch", *_PATCH, f"{run.base_commit}..{head}") + "\n"
-    return TidyBranch(name, head, 1 if squash else len(keeps), patch.encode("utf-8", "surrogateescape"))
+    remotes = tuple(git("remote").split())
+    commits = 1 if squash else len(keeps)
+    return TidyBranch(name, head, commits, patch.encode("utf-8", "surrogateescape"), remotes)
 
 
 def _check_there(git: Git, keeps: Sequence[Experiment], *, squash: bool) -> None:

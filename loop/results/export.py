@@ -18,7 +18,7 @@ from loop.machine import ask_nvidia_smi
 from loop.process.environment import launch_command
 from loop.program.constants import find_constants, words_of
 from loop.results.gains import effect, reason_of
-from loop.shell import answer_of
+from loop.shell import answer_of, install_line
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
@@ -67,7 +67,7 @@ def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> No
         import pyarrow as pa
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError:
-        raise UserError("Parquet needs pyarrow: pip install pyarrow") from None
+        raise UserError(f"Parquet needs pyarrow. Run: {install_line('pyarrow')}") from None
     records = [
         {name: json.dumps(value) if _COLUMNS[name] == "object" else value for name, value in record.items()}
         for record in _records(run, experiments)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from loop.experiment import Event, EventKind, RunState
+from loop.experiment import EVERYWHERE, Event, EventKind, RunState
 from loop.store.journal import Journal
 from loop.store.tables.schema import decode
 
@@ -104,7 +104,7 @@ class Outbox:
 
         That a run pauses after its experiment was the answer; that it has paused then, its card shows there.
         """
-        if event.data.get("answered_in") == self._channel:
+        if event.data.get("answered_in") in (self._channel, EVERYWHERE):
             return True
         if event.kind is EventKind.RUN_STATE and event.data["state"] == RunState.PAUSED.value:
             rows = self._journal.query(

@@ -18,9 +18,10 @@ from urllib.request import getproxies, proxy_bypass
 from aiohttp import web
 
 from loop.errors import UserError
+from loop.shell import install_line
 from notifiers.message import UnreachableError
 
-SOCKS_PACKAGE = 'pip install "python-telegram-bot[socks]"'
+SOCKS_PACKAGE = "python-telegram-bot[socks]"
 
 
 def bypasses_proxy(url: str) -> bool:
@@ -37,8 +38,8 @@ def proxy_for(url: str) -> str | None:
         return None
     if is_socks(proxy) and find_spec("socksio") is None:
         raise UserError(
-            f"A SOCKS proxy is set, but its package is not installed. Run: {SOCKS_PACKAGE}, then restart the "
-            "bot; or set HTTPS_PROXY to an HTTP proxy."
+            "A SOCKS proxy is set, but its package is missing. Set HTTPS_PROXY to an HTTP proxy, or run "
+            f"this and restart the bot: {install_line(SOCKS_PACKAGE)}"
         )
     return checked_proxy(proxy)
 

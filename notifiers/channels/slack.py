@@ -39,7 +39,7 @@ _FILE_WAIT = 60.0  # seconds that a file may wait for a rate limit
 _SHORT = 1000  # of a text where Slack finds a usual one too long
 _PICTURE_SECONDS = 20.0  # that a text may wait for its picture
 _READY_WAITS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4)  # seconds between looks whether Slack has read a picture
-_AS_THEY_ARE: dict[str, Any] = {"unfurl_links": False, "unfurl_media": False}
+AS_THEY_ARE: dict[str, Any] = {"unfurl_links": False, "unfurl_media": False}
 
 # Slack's names for what went wrong.
 _BUSY = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
@@ -121,7 +121,7 @@ async def respond(url: str, body: Mapping[str, Any]) -> None:
     if bypasses_proxy(url):
         client.proxy = None
     with slack_errors():
-        response = await client.send_dict({**_AS_THEY_ARE, **body})
+        response = await client.send_dict({**AS_THEY_ARE, **body})
     if response.status_code == 429:
         raise RateLimitedError(_retry_after(response.headers))
     if response.status_code >= 500:
@@ -182,7 +182,7 @@ class SlackChannel:
                 thread_ts=reply_to or None,
                 reply_broadcast=broadcast if reply_to else None,
                 mrkdwn=False,
-                **_AS_THEY_ARE,
+                **AS_THEY_ARE,
                 **content,
             )
             return str(answer["ts"])
@@ -242,7 +242,7 @@ class SlackChannel:
             text = plain(f"{file.name} could not be sent: {error}")
             with suppress(ChannelError), slack_errors():
                 await self._client.chat_postMessage(
-                    channel=self._id, thread_ts=thread, text=text, mrkdwn=False, **_AS_THEY_ARE
+                    channel=self._id, thread_ts=thread, text=text, mrkdwn=False, **AS_THEY_ARE
                 )
 
     async def _as_member(self, action: Callable[[], Awaitable[str]]) -> str:

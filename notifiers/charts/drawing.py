@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -30,7 +31,7 @@ WIDTH, HEIGHT = 1280, 1120
 
 _DPI = 200
 _INK, _FAINT, _GRID = "#1f2430", "#626c7a", "#e7eaef"
-_KEPT, _DISCARDED, _DOUBTED, _CRASHED = "#0b66c3", "#b4bcc8", "#b58a00", "#d1495b"
+_KEPT, _DISCARDED, _DOUBTED, _CRASHED = "#0b66c3", "#8791a1", "#8a6a00", "#d1495b"
 _NOISE, _REPEATED = "#a9cbee", "#12355b"
 
 # The first is matplotlib's own. The others have the characters that it lacks, where they are installed.
@@ -246,10 +247,16 @@ def _set_ticks(axis: Axis, ticks: Sequence[Tick]) -> None:
     axis.set_major_formatter(FixedFormatter([label for _, label in ticks]))
 
 
+def _gap(box: Any, point: Any) -> float:
+    """Return how far a point is from a box."""
+    x, y = point
+    return math.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))
+
+
 def _number_keeps(axes: Axes, scene: Scene) -> None:
     """Write the numbers of the largest gains beside them, as many as fit, and that of the first always.
 
-    Beyond the running best, to the left, no point can be.
+    Beyond the running best, to the left, no point can be. A number is nearest to its own point.
     """
     up = 1 if scene.goal is Goal.MAXIMIZE else -1
     points: Any = (
@@ -257,6 +264,7 @@ def _number_keeps(axes: Axes, scene: Scene) -> None:
         if scene.kept
         else []
     )
+    kept: Any = axes.transData.transform(scene.kept) if scene.kept else []
     best = axes.lines[0].get_path().transformed(axes.transData) if scene.best else None
     taken: list[Any] = [text.get_window_extent() for text in axes.texts]
 
@@ -281,6 +289,8 @@ def _number_keeps(axes: Axes, scene: Scene) -> None:
             box = label.get_window_extent()
             inside = axes.bbox.count_contains(box.corners()) == 4
             covered = box.count_contains(points) + bool(best and best.intersects_bbox(box, filled=False))
+            own = _gap(box, axes.transData.transform((at[0], at[1])))
+            covered += any(_gap(box, other) < own for other in kept)
             label.remove()
             if inside and not box.count_overlaps(taken) and (found is None or covered < found[0]):
                 found = (covered, x, y)

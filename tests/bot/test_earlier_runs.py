@@ -10,6 +10,7 @@ import pytest
 
 from bot.commands.access import Request
 from bot.commands.ideas import NOTHING_TO_STEER
+from bot.commands.table import with_run, without_run
 from loop.experiment import EventKind, Run, RunState, Status
 from loop.store.outbox import Entry, Outbox, State
 from notifiers import charts
@@ -60,8 +61,10 @@ class House(Office):
         )
         return run
 
-    async def press(self, text: str, message: str, *, shown_at: float = 0.0) -> str:
-        return await self._asked(Request(ANN, text, str(self.keys), self.now, message, True, shown_at))
+    async def tap(self, pressed: str, message: str) -> str:
+        """Press a button under a message, as both fronts take it."""
+        text, run = without_run(pressed)
+        return await self._asked(Request(ANN, text, str(self.keys), self.now, message, True, run=run))
 
     async def write(self, text: str, message: str, *, replied_to: str = "") -> str:
         return await self._asked(Request(ANN, text, str(self.keys), self.now, message, replied_to=replied_to))
@@ -96,8 +99,8 @@ async def test_a_question_is_about_the_run_where_it_is_asked(
         about_old = [
             await house.write(question, TOPIC),
             await house.write(question, "9", replied_to=DIGEST),
-            await house.press(question, CARD),
-            await house.press(question, DIGEST),
+            await house.tap(question, CARD),
+            await house.tap(question, DIGEST),
         ]
         for said in about_old:
             assert not said.startswith("refused: "), question
@@ -115,21 +118,38 @@ async def test_an_order_about_an_earlier_run_hits_no_other(house: House) -> None
         for said in (
             await house.write(order, TOPIC),
             await house.write(order, "9", replied_to=DIGEST),
-            await house.press(order, CARD),
-            await house.press(order, DIGEST),
+            await house.tap(order, CARD),
+            await house.tap(order, DIGEST),
         ):
             assert said.strip() == refusal, order
     assert house.journal.last_event() == before
 
 
-async def test_a_number_under_an_older_answer_is_not_taken_for_one_of_this_run(house: House) -> None:
-    """An answer, such as that to /best, is not on record: its time says that another run was meant."""
-    before, after = house.new.created_at - 90, house.new.created_at
-    assert "older than run new" in await house.press("/never 1", ANSWER, shown_at=before)
-    assert "older than run new" in await house.press("/log 1", ANSWER, shown_at=before)
-    said = await house.press("/never 1", ANSWER, shown_at=after)
+async def test_a_button_under_an_answer_is_about_the_run_of_the_answer(house: House) -> None:
+    """An answer is not on record: its buttons say which run they are about, however old they are."""
+    about_old, about_new = [
+        await house.inbox.answer(Request(ANN, "/best", key, house.now, message))
+        for key, message in (("old", TOPIC), ("new", "9"))
+    ]
+    assert about_old is not None
+    assert about_new is not None
+    assert (about_old.run, about_new.run) == (house.old.id, house.new.id)
+    refusal = "refused: Not done: this is about run old, and commands steer run new now."
+    for about, shown in ((about_old, "WIDTH 96"), (about_new, "WIDTH 80")):
+        pressed = {each.label: each.command for row in about.message.buttons for each in row}
+        assert shown in await house.tap(pressed["Diff"], ANSWER)
+    never = with_run("/never 1", house.old.id)
+    assert (await house.tap(never, ANSWER)).strip() == refusal
+    assert (await house.tap(with_run("/pause", house.old.id), ANSWER)).strip() == refusal
+    assert (await house.tap(with_run("/status", house.old.id), ANSWER)).startswith("Run old")
+    said = await house.tap(with_run("/never 1", house.new.id), ANSWER)
     assert said.strip() == NOTHING_TO_STEER.format(1)
-    assert (await house.press("/status", ANSWER, shown_at=before)).startswith("Run new")
+
+
+async def test_a_number_of_which_nothing_tells_the_run_is_taken_for_none(house: House) -> None:
+    for command in ("/never 1", "/log 1", "/reject 1"):
+        assert (await house.tap(command, ANSWER)).startswith("refused: Not done: the message does not say")
+    assert (await house.tap("/status", ANSWER)).startswith("Run new")
 
 
 async def test_what_names_its_run_or_has_none_is_obeyed_anywhere(house: House) -> None:

@@ -80,10 +80,10 @@ async def test_a_reply_is_about_the_experiment_of_its_message(office: Office) ->
             Request(ANN, text, f"{text}{to}", office.now, message_id="9", replied_to=to)
         )
 
-    for message in ("501", "500"):  # the digest; and the card, in whose thread it is
-        asked = await reply("make it wider still", message)
+    for message, text in (("501", "make it wider"), ("500", "wider still")):  # the digest; and the card
+        asked = await reply(text, message)
         assert asked is not None
-        assert "make it wider still (about #1: WIDTH 96)" in asked.message.text
+        assert f"{text} (about #1: WIDTH 96)" in asked.message.text
     assert await reply("thanks, all of you", "499") is None  # people talk
     refused = await reply("/thanks", "499")
     assert refused is not None
@@ -104,11 +104,14 @@ async def test_people_say_more_or_never_and_take_it_back(office: Office) -> None
     assert [wished.wish for wished in Wishes(office.journal).read(run.id)] == [Wish.NEVER]
     assert "Steering\nnever again #1 WIDTH 96 (ann); /never 1 off" in await office.said("/ideas")
     (take_back,) = reply.message.buttons[0]
-    assert await office.said(take_back.command) == "#1 steers no longer"
-    assert await office.said(take_back.command) == "#1 steers nothing."
+    for answer in ("#1 steers no longer", "#1 steers nothing."):
+        taken_back = await office.press(take_back)
+        assert taken_back.message.text == answer
+    assert taken_back.refused
     assert await office.said("/more 1") == (
         "More like #1 comes next: WIDTH further the same way, then others of that family."
     )
+    assert await office.said("/more 1") == "refused: More like #1 comes next: so it is already."
 
 
 async def test_an_idea_that_cannot_be_is_refused_and_one_that_waits_can_be_dropped(office: Office) -> None:

@@ -17,7 +17,7 @@ from bot.commands.access import HERE, Access, AllowList, Request, Role, Sender
 from bot.commands.handlers import CommandHandlers
 from bot.commands.ideas import ALREADY_SET, NEEDS_A_MODEL
 from bot.commands.inbox import Inbox
-from bot.commands.table import COMMANDS
+from bot.commands.table import COMMANDS, without_run
 from bot.platforms import access_by
 from bot.runs import Runs
 from bot.setup.settings import load_settings
@@ -26,7 +26,7 @@ from loop.proposers.people import IDEA_CHARACTERS, read_ideas
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from notifiers.delivery.preferences import PreferenceStore, usual_preferences
-from notifiers.message import Reply
+from notifiers.message import Button, Reply
 from tests.bot.real_bot import RealBot
 from tests.loop.store.test_journal import make_experiment, make_run
 
@@ -73,6 +73,15 @@ class Office:
         self.keys += 1
         key = f"telegram:1:{self.keys}" if key is None else key
         return await self.inbox.answer(Request(sender, text, key, self.now - age, message_id="77"))
+
+    async def press(self, button: Button) -> Reply:
+        """Press a button under an answer, as both fronts take it."""
+        self.keys += 1
+        text, run = without_run(button.command)
+        request = Request(ANN, text, f"telegram:1:{self.keys}", self.now, "78", pressed=True, run=run)
+        reply = await self.inbox.answer(request)
+        assert reply is not None
+        return reply
 
     async def said(self, text: str, sender: Sender = ANN, *, age: float = 0.0) -> str:
         reply = await self.ask(text, sender, age=age)
@@ -245,8 +254,41 @@ async def test_stopping_is_asked_back_and_the_question_expires(office: Office) -
     assert reply is not None
     assert reply.replaces
     assert "(ann)" in reply.message.text
-    again = await office.said(yes.command)
-    assert "expired" in again
+    again = await office.press(yes)
+    assert "expired" in again.message.text
+    assert again.replaces  # a question without a use does not stay
+
+
+async def test_what_is_done_is_neither_asked_nor_done_again(office: Office) -> None:
+    await office.said("/start_run mar12 go")
+    (run,) = office.journal.runs()
+    asked = await office.ask("/stop")
+    assert asked is not None
+    assert await office.said("/idea WIDTH 320") == "Idea #1 is queued (next): WIDTH 320"
+    answers = {
+        "/idea WIDTH  320": "Idea #1 is the same and waits already.",
+        "/retag mar12 mar12": "Run mar12 has that tag already.",
+        "/pause now": "",
+        "/pause": "Run mar12 is paused already.",
+        "/stop": "",
+    }
+    for command, answer in answers.items():
+        before = office.journal.last_event()
+        said = await office.said(command, HERE if command == "/stop" else ANN)
+        if answer:
+            assert said == f"refused: {answer}"
+            assert office.journal.last_event() == before
+    assert office.journal.runs()[0].state is RunState.STOPPED
+    before = office.journal.last_event()
+    for command in ("/stop", "/pause", "/resume", "/skip", "/certify", "/prune"):
+        reply = await office.ask(command)
+        assert reply is not None
+        assert reply.refused, command
+        assert not reply.message.buttons  # no question about what nothing can come of
+    late = await office.press(asked.message.buttons[0][0])
+    assert (late.refused, late.replaces) == (True, True)
+    assert late.message.text == f"Run {run.tag} is stopped already."
+    assert office.journal.last_event() == before
 
 
 async def test_a_viewer_cannot_press_yes_nor_take_a_question_away(office: Office) -> None:
@@ -370,9 +412,9 @@ async def test_an_idea_may_be_as_long_as_one_of_the_file(office: Office) -> None
 
 async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:
     run = office.host.start_run("mar12")
-    for state in RunState:
+    for number, state in enumerate(RunState):
         office.journal.set_state(run, state)
-        told = await office.said("/idea WIDTH 256")
+        told = await office.said(f"/idea WIDTH {256 + 64 * number}")
         if state is RunState.STOPPED:
             assert told == "refused: Run mar12 is stopped: /start_run, then send it again."
         else:

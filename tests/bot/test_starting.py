@@ -21,6 +21,7 @@ from loop.errors import UserError
 from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Status
 from loop.store.events import last_event_of
 from loop.store.journal import Journal
+from loop.store.outbox import Outbox
 from notifiers.message import Reply
 from notifiers.text.status import RunPlan
 from tests.bot.real_bot import RealBot
@@ -204,6 +205,9 @@ async def test_up_says_with_numbers_that_a_run_was_paused_or_done(
     reason = str(noted.data["reason"]) if noted else ""
     assert reason.startswith(says.format(at=f"{datetime.fromtimestamp(turn.at, UTC):%m-%d %H:%M}"))
     assert bool(reason) is bool(says)
+    if state is RunState.DONE:  # one message for one thing: that it is resumed is in the note
+        assert turn.data["state"] == RunState.RUNNING
+        assert Outbox(office.journal, "any").has_answer(turn)
 
 
 def test_the_template_is_prepared_only_where_a_run_of_it_is_to_come(tmp_path: Path) -> None:

@@ -314,7 +314,10 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "fix"),
     [
-        ({"ALL_PROXY": "socks5://127.0.0.1:9"}, 'pip install "python-telegram-bot[socks]"'),
+        (
+            {"ALL_PROXY": "socks5://127.0.0.1:9"},
+            f"{sys.executable} -m pip install 'python-telegram-bot[socks]'",
+        ),
         ({"SSL_CERT_FILE": "/nonexistent.pem"}, "correct it or unset it"),
         ({"TELEGRAM_BOT_TOKEN": "123:a bc"}, "copy it again"),
     ],

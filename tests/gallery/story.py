@@ -156,13 +156,13 @@ async def _away(night: WakeUpReport) -> None:
         night.experiment(f"idea {number} of the outage", value)
     night.at("03:45")
     await night.tell("After two hours without a network")
-    await night.ask("Quiet hours are ordered", "/notify quiet 03:45-06:45 UTC")
+    await night.ask("Quiet hours are ordered", "/notify quiet 03:45-06:40 UTC")
     for number in range(30):
         night.experiment(f"idea {number} of the quiet hours", 0.9815 if number == 11 else 0.99)
         await night.hear()
     night.note(EventKind.NEEDS_ATTENTION, f"no idea for the next experiment after 5 tries: {NO_IDEAS}")
     await night.tell("What only a person can help with comes through at night")
-    night.at("06:45")
+    night.at("06:40")
     await night.tell("The end of the quiet hours")
     await night.ask("Several in one message", "/notify every 3")
     for number in range(3):

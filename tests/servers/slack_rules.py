@@ -9,6 +9,7 @@ from typing import Any
 SCOPES = {
     "apps.connections.open": "",  # one of the app's own token
     "auth.test": "",
+    "chat.delete": "chat:write",
     "chat.postEphemeral": "chat:write",
     "chat.postMessage": "chat:write",
     "chat.update": "chat:write",

@@ -108,6 +108,9 @@ class Workspace:
             case "chat.update":
                 self.messages[channel, call["ts"]].update(call.arguments)
                 return {"channel": channel, "ts": call["ts"]}
+            case "chat.delete":
+                del self.messages[channel, call["ts"]]
+                return {"channel": channel, "ts": call["ts"]}
             case "chat.postEphemeral":
                 return {"message_ts": f"17000{self._next():05d}.000200"}
             case "conversations.join":
@@ -126,6 +129,9 @@ class Workspace:
                 return "message_not_found"
             if before.get("user") != BOT:
                 return "cant_update_message"
+        if call.method == "chat.delete":
+            theirs = self.messages.get((str(call["channel"]), call["ts"]), {}).get("user") != BOT
+            return "message_not_found" if theirs else ""
         if not call.method.startswith("chat."):
             return ""
         if not {*pictures(call["blocks"] or [])} <= self.readable:

@@ -374,10 +374,13 @@ with contextlib.suppress(BrokenPipeError):  # it was refused before it had said 
 os.write(1, client.makefile("rb").readline())
 """
 _SUPERVISES = """
-import subprocess, sys
+import contextlib, os, subprocess, sys
 from loop.process.supervisor import become_subreaper
 become_subreaper()
 subprocess.run([sys.executable, "-c", *sys.argv[2:]], env={}, check=True)
+with contextlib.suppress(ChildProcessError):  # as long as there are any, a supervisor stays
+    while True:
+        os.wait()
 """
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,11 @@ async def test_the_folder_holds_all_that_a_pull_request_needs_and_gives_way_to_t
     assert surroundings["seeds"] == {"SEED": 42}
     assert surroundings["commit"] == made.tidy.head
     assert surroundings["packages"]["python"].startswith("3.")
-    assert f"git -C {night.repository} push -u origin {made.tidy.name}" in made.message().text
+    at, push = f"git -C {night.repository}", f"push -u {{}} {made.tidy.name}\n"
+    assert f"To push it: {at} remote add origin URL && {at} {push.format('origin')}" in made.message().text
+    for remotes, remote in ((("fork",), "fork"), (("fork", "origin"), "origin")):
+        told = replace(made, tidy=replace(made.tidy, remotes=remotes)).message().text
+        assert f"To push it: {at} {push.format(remote)}" in told
     assert [file.name for file in made.message().attachments] == [
         "progress.png",
         "PULL_REQUEST.md",

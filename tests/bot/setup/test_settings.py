@@ -31,7 +31,7 @@ def env_file(tmp_path: Path) -> Path:
 
 def check_sentence(title: str, said: str, env_file: Path = NO_FILE) -> None:
     """Hold a refusal against the one of the golden file, which calls the file of settings ENV."""
-    check_one("settings", title, said.replace(str(env_file), "ENV"))
+    check_one("settings", title, said.replace(str(env_file), "ENV").replace(str(EXAMPLE), "EXAMPLE"))
 
 
 def refusal(

@@ -9,7 +9,7 @@ import pytest
 
 from bot.commands.access import AllowList, Role, Sender
 from bot.commands.table import COMMANDS, find_command
-from bot.slack.answers import READING, menu, permitted, turned_away
+from bot.slack.answers import READING, WORKING, menu, permitted, turned_away
 from bot.slack.front import WORKING_AFTER
 from bot.slack.requests import FORMS
 from notifiers.channels.slack_blocks import SHARE
@@ -19,7 +19,7 @@ from tests.servers import slack_payloads as payloads
 from tests.servers.slack_payloads import BOT
 from tests.servers.slack_rules import faults, pictures
 from tests.servers.slack_server import Fault, SlackServer
-from tests.servers.slack_workspace import CHANNEL, FOREIGN, Call
+from tests.servers.slack_workspace import CHANNEL, CHAT, FOREIGN, Call
 
 
 def buttons(blocks: list[dict[str, Any]]) -> dict[str, str]:
@@ -133,24 +133,60 @@ async def test_a_brief_answer_to_a_press_is_for_who_pressed(server: SlackServer,
     await called(server, "chat.postMessage")
 
 
-async def test_what_takes_longer_than_a_second_says_so_to_who_asked(server: SlackServer) -> None:
+async def test_what_takes_longer_than_a_second_says_so_until_the_answer_is_there(server: SlackServer) -> None:
+    async with slack_bot(server, working_after=WORKING_AFTER) as bot:
+        await bot.linked()
+        root = await card(server)
+        await server.open_home()
+        view = await server.until(server.workspace.home)
+
+        async def read() -> list[tuple[Any, list[str]]]:
+            """Return what all see beside the card, each with its thread."""
+            messages = server.workspace.shown()[1:] + server.workspace.shown(CHAT)
+            return [(each.get("thread_ts"), shown(Call("", each))) for each in messages]
+
+        await server.command("slow")
+        await server.press("/slow", message=root)
+        await server.say("slow", channel=CHAT)
+        await called(server, "chat.postMessage", 4)
+        expected = [(None, [WORKING, "alice: /slow"]), (root, [WORKING, "alice pressed Pause"])]
+        assert await read() == [*expected, (None, [WORKING])]
+        await server.act("interactive", payloads.home_press("/slow", view))
+        await server.until(lambda: WORKING in str(server.workspace.home()))
+        bot.done.set()
+        await called(server, "chat.delete", 3)
+        assert [(thread, said[0]) for thread, said in await read()] == [
+            (None, "At last."),
+            (root, "At last."),
+            (None, "At last."),
+        ]
+        assert server.called("respond") == []
+        await server.until(lambda: "At last." in str(server.workspace.home()))
+        assert WORKING not in str(server.workspace.home())
+
+
+@pytest.mark.parametrize("ends", ["fails", "is cancelled"])
+async def test_nothing_stays_of_what_was_never_answered(server: SlackServer, ends: str) -> None:
     async with slack_bot(server, working_after=WORKING_AFTER) as bot:
         await bot.linked()
         await server.command("slow")
-        (seen,) = await called(server, "respond")
-        assert seen["response_type"] == "ephemeral"
-        await server.open_home()
-        view = await server.until(server.workspace.home)
-        await server.act("interactive", payloads.home_press("/slow", view))
-        await server.until(lambda: server.workspace.home()["blocks"][0] != view["blocks"][0])
-        assert server.called("chat.postMessage") == []
+        await called(server, "chat.postMessage")
+        if ends == "fails":
+            server.fail("chat.postMessage", *[Fault(word="is_archived")] * 2)
+            bot.done.set()
+            await called(server, "chat.delete")
+    assert server.workspace.shown() == []
+
+
+async def test_where_the_bot_cannot_write_the_answer_comes_without_a_sign(server: SlackServer) -> None:
+    async with slack_bot(server, working_after=WORKING_AFTER) as bot:
+        await bot.linked()
+        await server.command("slow", channel=FOREIGN)
+        await called(server, "chat.postMessage")
+        assert server.called("conversations.join") == []
         bot.done.set()
-        (posted,) = await called(server, "chat.postMessage")
-        assert shown(posted)[0] == "At last."
-        await server.until(lambda: "At last." in str(server.workspace.home()))
-        await server.command("notify")
-        await called(server, "chat.postMessage", 2)
-        assert len(server.called("respond")) == 1
+        await server.until(lambda: server.workspace.shown(FOREIGN))
+        assert server.called("chat.delete") == []
 
 
 # Nothing asked

@@ -13,6 +13,7 @@ from loop.experiment import (
     BY_COMMAND,
     Actor,
     Cause,
+    EventKind,
     Experiment,
     Reason,
     RunState,
@@ -33,11 +34,14 @@ async def test_pause_lets_the_experiment_finish_and_resume_goes_on(make_lab: Mak
     await lab.until_training(0)
     await engine.pause()
     assert lab.now().state is RunState.PAUSING
+    with pytest.raises(UserError, match="pausing already"):
+        await engine.pause()
     lab.open_gate()
     await lab.until(lambda: lab.now().state is RunState.PAUSED)
     assert [e.status for e in lab.experiments()] == [Status.KEEP]
-    with pytest.raises(UserError, match="paused already"):
-        await engine.pause()
+    for name in ("", "ann"):  # another person's pause is no other
+        with pytest.raises(UserError, match="paused already"):
+            await engine.pause(reason=Reason(Actor.PERSON, name))
     await engine.resume()
     with pytest.raises(UserError, match="nothing to resume"):
         await engine.resume()
@@ -102,9 +106,13 @@ async def test_skip_gives_up_one_experiment_and_goes_on(make_lab: MakeLab) -> No
         await engine.skip()
     conducting = conduct(engine, 1)
     await lab.until_training(1)
-    assert (await engine.skip()).number == 1
+    skipped, again = await asyncio.gather(engine.skip(), engine.skip(), return_exceptions=True)
+    assert isinstance(skipped, Experiment)
+    assert skipped.number == 1
+    assert str(again) == "#1 is being skipped already."
     await conducting
     assert [e.status for e in lab.experiments()] == [Status.KEEP, Status.SKIP, Status.KEEP]
+    assert [e.kind for e in lab.journal.events_after(0)].count(EventKind.SKIP_REQUESTED) == 1
     lab.check_invariants()
 
 
@@ -184,6 +192,8 @@ async def test_retag_refuses_what_exists_or_git_refuses(make_lab: MakeLab) -> No
     for name in ("taken", "no such..name", "-x", ""):
         with pytest.raises(UserError):
             await engine.retag(name)
+    with pytest.raises(UserError, match="has that tag already"):
+        await engine.retag("mar12")
     assert lab.now().tag == "mar12"
 
 

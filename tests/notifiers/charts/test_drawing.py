@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from loop.experiment import Goal, Status
 from loop.store.experiments import Row
 from notifiers.charts import GAINS, Scene, drawing, make_scene
 from notifiers.charts.drawing import HEIGHT, WIDTH, draw, make_figure, style
+from tests import demo
 from tests.notifiers.nights import night, row
 
 ODD = [
@@ -105,6 +108,29 @@ def test_every_keep_has_its_number_where_there_is_room_and_the_largest_gains_are
     figure = figure_of(rows)
     assert {text.get_text() for text in figure.axes[0].texts} == {f"#{number}" for number in range(1, 9)}
     assert len([text for text in figure.texts if text.get_text().startswith("idea")]) == GAINS
+
+
+def test_a_number_stands_nearest_to_its_own_point() -> None:
+    steps = enumerate(islice(demo.steps(), 93))
+    rows, best = [], math.inf
+    for number, step in steps:
+        better = step.value is not None and step.value < best
+        status = Status.KEEP if better else Status.CRASH if step.value is None else Status.DISCARD
+        best = step.value if better and step.value is not None else best
+        rows.append(row(number, step.value, status))
+    figure = figure_of(rows)
+    axes = figure.axes[0]
+    kept = {
+        each.number: axes.transData.transform((each.number, each.value))
+        for each in rows
+        if each.value and each.status is Status.KEEP
+    }
+    numbers = [text for text in axes.texts if text.get_text().startswith("#")]
+    assert len(numbers) > 10
+    for text in numbers:
+        box = text.get_window_extent()
+        nearest = min(kept, key=lambda number: drawing._gap(box, kept[number]))
+        assert text.get_text() == f"#{nearest}"
 
 
 def test_the_legend_explains_what_is_off_the_scale() -> None:

@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import resources
 
 import pytest
 from hypothesis import given, settings
@@ -221,3 +222,29 @@ def test_the_page_bends_its_scale_where_the_picture_does() -> None:
     crashed = [replace(row, value=None, status=Status.CRASH) for row in rows]
     only = draw_chart(make_scene(crashed, metric="val_bpb", goal=Goal.MINIMIZE, title=""), 400, 330)
     assert only.y_ticks == ()
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colours_stand_out_from_what_is_behind_them(theme: int) -> None:
+    """Texts by WCAG's 4.5 to 1; marks, and the edges of what can be pressed or typed in, by 3 to 1."""
+    css = resources.files("notifiers.page").joinpath("page.css").read_text(encoding="utf-8")
+    parts = re.findall(r":root \{([^}]*)", css)  # on the screen, dark, and more
+    light, dark, *_ = [dict(re.findall(r"--(\w+): (#\w+);", part)) for part in parts]
+    colours = light | (dark if theme else {})
+
+    def light_of(name: str) -> float:
+        digits = colours[name].removeprefix("#")
+        whole = digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
+        parts = [int(whole[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    for behind in ("card", "paper"):
+        for name, least in [
+            *((text, 4.5) for text in ("ink", "faint", "accent", "keep", "crash", "skip")),
+            ("discard", 3.0),
+        ]:
+            low, high = sorted((light_of(name), light_of(behind)))
+            assert (high + 0.05) / (low + 0.05) >= least, f"{name} on {behind}"
+    for control in (".controls button", "input, select", ".bar-top button"):
+        assert "border: 1px solid var(--discard)" in css.partition(f"{control} {{")[2].partition("}")[0]
