@@ -25,7 +25,7 @@ from bot.cli import (
     what_goes_on,
 )
 from bot.cli.report import report, report_of_run
-from bot.setup.service import become_init, open_standard_streams, unit
+from bot.setup.service import become_init, open_standard_streams, share_heap, unit
 from bot.setup.settings import load_settings
 from loop.errors import UserError
 from loop.gain import number
@@ -68,6 +68,7 @@ def up(
 
     settings = context.obj()
     become_init()
+    share_heap()
     os.umask(0o077)
     done = asyncio.run(serve(settings, Order(tag, experiments, exit_when_done, certify)))
     if exit_when_done:

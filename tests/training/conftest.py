@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import training
-from tests.training.preloaded import TO_PREPARE, run_forked
+from tests.training.preloaded import TO_PREPARE, TO_TRAIN, preloaded, run_forked
 
 TEMPLATE = Path(training.__file__).parent
 sys.path.insert(0, str(TEMPLATE))
@@ -73,6 +73,14 @@ def parquet(path: Path, values: Sequence[object], *, column: str = "text", kind:
 
     pq.write_table(pa.table({column: pa.array(values, getattr(pa, kind)())}), path)
     return path
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the processes that scripts are forked off from, if there will be workers to share them."""
+    here = Path(__file__).parent
+    if session.config.option.workers > 1 and any(here in item.path.parents for item in session.items):
+        preloaded(*TO_PREPARE)
+        preloaded(*TO_TRAIN)
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +145,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     (folder / "text.txt").write_text(prose(3000), encoding="utf-8")
     repository = copy_template(folder / "repository", **small(folder))
-    assert run_in(repository, "prepare.py", cache=folder / "cache").returncode == 0
+    done = run_forked(
+        ["prepare.py"], cwd=repository, env=environment_of(folder / "cache"), modules=TO_PREPARE
+    )
+    assert done.returncode == 0
     return folder
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.conftest import copy_template, environment_of, run_in, small
-from tests.training.evaluating import Evaluation, evaluate, python
+from tests.training.conftest import copy_template, environment_of, small
+from tests.training.evaluating import Evaluation, evaluate
 from tests.training.preloaded import forked, run_forked
 from training import exchange, readers
 from training import questions as asked
@@ -39,7 +39,7 @@ Score = Callable[..., Evaluation]
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that a training has ended in; `log` is what it printed."""
     folder = copy_template(tmp_path_factory.mktemp("trained") / "work", **small(data))
-    done = run_in(folder, "train.py", cache=data / "cache")
+    done = run_forked(["train.py"], cwd=folder, env=environment_of(data / "cache"))
     assert (done.returncode, done.stderr) == (0, "")
     (folder / "log").write_text(done.stdout)
     return folder
@@ -87,7 +87,7 @@ def test_a_training_that_cannot_be_is_one_sentence(
 def score(data: Path, trained: Path, tmp_path: Path) -> Score:
     """Evaluate the trained model, with more lines at the end of its `train.py`."""
 
-    def start(more: str = "", **options: object) -> Evaluation:
+    def start(more: str = "", **options: Any) -> Evaluation:
         source = (trained / "train.py").read_text(encoding="utf-8")
         work = copy_template(tmp_path / "work", **small(data))
         (work / "train.py").write_text(source + more, encoding="utf-8")
@@ -96,10 +96,8 @@ def score(data: Path, trained: Path, tmp_path: Path) -> Score:
         (fixed / "train.py").write_text("raise SystemExit('the scorer has imported train.py')")
         if not readers.has_gpu():  # without one it starts in a tenth of the time
             (fixed / "torch.py").write_text("raise SystemExit('the scorer has imported torch')")
-        choices: dict[str, Any] = {"start": forked} | options
-        return evaluate(
-            work, fixed, tmp_path / "losses", environment=environment_of(data / "cache"), **choices
-        )
+        environment = environment_of(data / "cache")
+        return evaluate(work, fixed, tmp_path / "losses", environment=environment, start=forked, **options)
 
     return start
 
@@ -116,7 +114,7 @@ def build_model(weights, device):
 
 def test_it_finds_what_the_training_printed(score: Score, trained: Path, tmp_path: Path) -> None:
     printed = re.findall(r"^val_bpb: +(\S+)$", (trained / "log").read_text(), re.MULTILINE)
-    first = score(LOUD, start=python)  # nothing imported before
+    first = score(LOUD)
     assert first["refused"] == first["prefix"] == first.scorer_said == ""
     assert first["val_bpb"] == pytest.approx(float(printed[0]), abs=1e-4)
     assert 0 < first["audit_bpb"] < 3

@@ -40,7 +40,7 @@ def examine(
     base: str = "",
     frozen: Collection[str] = ("prepare",),
     metric: str = "val_bpb",
-    earlier: Callable[[str], str | None] = lambda _: None,
+    earlier: Callable[[str], str | None] | None = None,
 ) -> tuple[Finding, ...]:
     """Return what is found in a program, by line.
 
@@ -55,7 +55,7 @@ def examine(
         return (Finding(Rule.SYNTAX, line, str(error), Severity.REFUSE),)
     given, known = _read_base(base, tuple(frozen), metric)
     findings = {each: None for each in _findings(program, given) if program.key(each) not in known}
-    if before := earlier(fingerprint(source)):
+    if earlier and (before := earlier(fingerprint(source))):
         message = f"Same program as {before}, apart from layout, comments and seeds."
         findings[Finding(Rule.REPEATED, 1, message, Severity.REFUSE)] = None
     return tuple(sorted(findings, key=lambda finding: finding.line))
