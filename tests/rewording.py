@@ -31,7 +31,7 @@ ROOMS = ("bot", "loop", "notifiers")
 NO_SENTENCES = ("loop.store", "loop.process.supervisor", "loop.git")
 """Modules, wherever they are, whose texts are for SQLite and for git, or that are started by their path."""
 
-OTHERS = ("aiohttp", "apscheduler.triggers.cron", "dotenv", "psutil", "pydantic", "zoneinfo")
+OTHERS = ("aiohttp", "apscheduler.triggers.cron", "dotenv", "git.cmd", "psutil", "pydantic", "zoneinfo")
 """What the bot imports of others, which each of its processes has from the one that they are forked off."""
 
 OURS = (

@@ -253,7 +253,7 @@ USED = (
     *("bot.app", "bot.cli.main", "bot.slack.front", "bot.telegram.front"),
     *("loop.proposers.agent.coding_agent", "notifiers.channels.slack", "notifiers.channels.telegram_wire"),
     *("aiohttp", "apscheduler.executors.asyncio", "apscheduler.triggers.interval"),
-    "pydantic.type_adapter",
+    *("git.cmd", "pydantic.type_adapter"),
     *("loop.proposers.search.suggest", "numpy", "numpy.linalg", "numpy.random"),
 )
 """What `autoresearch up` and its search come to import, some of it late."""

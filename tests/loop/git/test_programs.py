@@ -283,7 +283,8 @@ def test_git_gets_no_secret_and_no_variable_that_is_not_listed(
 
 
 def fake_git(tmp_path: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a git of ours first on PATH."""
+    """Put a git of ours first on PATH. GitPython has looked for the real one before."""
+    Git(tmp_path)
     program = tmp_path / "fake" / "git"
     program.parent.mkdir(exist_ok=True)
     program.write_text(f"#!/bin/sh\n{script}\n")
