@@ -191,11 +191,10 @@ class Proposal:
 class Outcome:
     """What a training process left behind.
 
-    `numbers` holds the summary block (`val_bpb`, `training_seconds`, `peak_vram_mb`, …) as it was printed,
-    also NaN; empty where there was none. `exit_code` is negative for a signal and None where it could
-    not be known. `error` is the last telling line of a failed training's log; of one that was killed only an
-    exception is. `seconds` is how long it ran by a clock that nobody sets, None where that was not measured.
-    `measured` and `allowed` are of the `limit` that ended it.
+    `numbers` holds the summary block (`val_bpb`, …) as it was printed, also NaN. `exit_code`
+    is negative for a signal, None where it could not be known. `error` is the last telling line of a failed
+    training's log; of one that was killed only an exception is. `seconds` is how long it ran by a clock that
+    nobody sets, None where not measured. `measured` and `allowed` are of the `limit` that ended it.
     """
 
     ending: Ending
@@ -214,8 +213,7 @@ class Outcome:
 class Reason:
     """Who changed a run's state, and why. It holds no sentence: `notifiers/text/words.py` makes one of it.
 
-    `facts` are what a sentence says of the cause; `name` and `answered_in` are as in `Asker`, but that
-    `EVERYWHERE` is for all channels.
+    `facts` are what it says of the cause; the others are as in `Asker`, `EVERYWHERE` for all channels.
     """
 
     by: Actor
