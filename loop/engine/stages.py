@@ -163,16 +163,17 @@ _MEASURE = re.compile(
 
 def _what_is_there(rule: KeepRule, outcome: Outcome, seen: Collection[str]) -> str:
     """Say what stands in the place of the metric, and which settings read it; empty where nothing does."""
-    keys = sorted(outcome.numbers or seen, key=lambda key: -_weight(key))
+    numbers = _decisive(rule, outcome.numbers, seen)
+    keys = sorted(numbers or seen, key=lambda key: -_weight(key))
     if not keys:
         return "SUMMARY_PATTERN finds no number in the log" if rule.pattern else ""
     names = ", ".join(key[:40] for key in keys[:_SHOWN])
     if len(keys) > _SHOWN:
         names += f" and {len(keys) - _SHOWN} more"
     fix = f"set {missing_settings(rule, outcome.numbers, seen)}"
-    if outcome.numbers and rule.pattern:
+    if numbers and rule.pattern:
         return f"no {rule.metric} among what SUMMARY_PATTERN finds; it finds {names}: {fix}"
-    if outcome.numbers:
+    if numbers:
         return f"no {rule.metric} in the summary; it has {names}: {fix}"
     if rule.pattern:
         return f"SUMMARY_PATTERN finds no number in the log, which has {names}: {fix}"
@@ -187,6 +188,7 @@ def missing_settings(rule: KeepRule, numbers: Collection[str], seen: Collection[
 
     Empty where it has one, or nothing like it.
     """
+    numbers = _decisive(rule, numbers, seen)
     keys = numbers or seen
     if rule.metric in numbers:
         return ""
@@ -207,6 +209,11 @@ def missing_settings(rule: KeepRule, numbers: Collection[str], seen: Collection[
             settings.append(f"METRIC_GOAL=maximize{' if more of it is better' if fit[1:] else ''}")
     *others, last = settings
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def _decisive(rule: KeepRule, numbers: Collection[str], seen: Collection[str]) -> Collection[str]:
+    """Return the numbers of a summary; none where the metric is beside it, which SUMMARY_PATTERN reads."""
+    return () if rule.metric in seen and not rule.pattern else numbers
 
 
 def _weight(key: str) -> int:
@@ -397,7 +404,7 @@ def alarm(crashed: Experiment, streak: int, *, every: int, lacks: str = "") -> s
 
     `lacks` says which setting gives its training what it lacked.
     """
-    last = crashed.cause
+    last = crashed.cause.partition(f": {lacks}")[0] if lacks else crashed.cause
     if late := crashed.ending is Ending.DEADLINE:
         last = f"{last}; raise DEADLINE_MINUTES or look at /log {crashed.number}"
     if crashed.number == 0:

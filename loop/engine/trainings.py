@@ -344,8 +344,8 @@ class Trainings:
         self._rewrites = False
 
     def keys_seen(self, measured: Experiment) -> tuple[str, ...]:
-        """Return the names of the numbers in the log of a training that has no summary."""
-        if measured.numbers:
+        """Return the names of the numbers in the log of a training whose summary lacks the metric."""
+        if self.plan.rule.metric in measured.numbers:
             return ()
         return keys_seen(read_tail(self.folders.printed(measured.number, measured.attempt)))
 

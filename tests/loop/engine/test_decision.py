@@ -156,6 +156,14 @@ def test_a_training_without_a_number_that_can_be_is_a_crash(
             ),
         ),
         (
+            outcome(speed=12.5),  # METRIC speed=12.5 beside val_bpb=0.9
+            ("val_bpb", "speed"),
+            (
+                f"val_bpb is in the log but not in a summary: set SUMMARY_PATTERN='{PAIRS}', "
+                "or print a line --- and then lines such as val_bpb: 1.0"
+            ),
+        ),
+        (
             outcome(exit_code=None),
             ("total_us",),
             (

@@ -272,6 +272,16 @@ async def test_what_stands_in_the_place_of_the_metric_is_named(make_lab: MakeLab
     ]
 
 
+async def test_the_setting_that_a_baseline_lacks_is_said_once(make_lab: MakeLab) -> None:
+    lab = make_lab(program("print('METRIC val_loss=3.2')"))
+    await lab.engine().conduct(1)
+    (asked,) = (e for e in lab.journal.events_after(0, limit=1000) if e.kind is EventKind.NEEDS_ATTENTION)
+    assert asked.data["reason"] == (
+        "the baseline, your unchanged program, crashed (set METRIC=val_loss; restart, then /start_run): "
+        "no val_bpb in the summary; it has val_loss"
+    )
+
+
 async def test_a_pattern_reads_what_is_no_block(make_lab: MakeLab) -> None:
     lab = make_lab(program("print('METRIC val_bpb=1.39')"))
     engine = lab.engine(
