@@ -57,7 +57,9 @@ def up(
     context: typer.Context,
     tag: Annotated[str | None, typer.Option(help="The run to start or continue.")] = None,
     experiments: Annotated[int | None, typer.Option(min=1, help="How many after the baseline.")] = None,
-    exit_when_done: Annotated[bool, typer.Option(help="End after them and print the report.")] = False,
+    exit_when_done: Annotated[
+        bool, typer.Option("--exit-when-done", help="End after them and print the report.")
+    ] = False,
     certify: Annotated[bool, typer.Option("--certify", help="Certify their gain at the end.")] = False,
 ) -> None:
     """Run the bot: continue the active run, or start one."""
