@@ -172,10 +172,10 @@ class Engine(Conductor):
         """Change a verdict as a person says: the result was `ACCEPTED` or `REJECTED`."""
         async with self.switch:
             await in_thread(self._catch_up)
-            decide = self._verdicts.correct
+            decide = self.verdicts.correct
             self.run, correction = await in_thread(decide, self.run, kind, number, by)
             self._wake()  # what fails now is tried again
-            self.run = await in_thread(self._verdicts.bring_up_to_date, self.run)
+            self.run = await in_thread(self.verdicts.bring_up_to_date, self.run)
         if correction.retried:
             self.prefetch.look_again(at_once=True)
         return correction
