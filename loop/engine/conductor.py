@@ -34,7 +34,6 @@ from loop.experiment import (
     Reason,
     Run,
     RunState,
-    Stage,
     Status,
 )
 from loop.git.workspace import BranchMoved
@@ -47,8 +46,6 @@ from loop.proposers.protocol import Proposer
 from loop.store.experiments import with_program
 
 log = logging.getLogger(__name__)
-
-_MEASURED = (Stage.MEASURED, Stage.EVALUATED)
 
 
 async def nothing_blocks(_: Run) -> bool:

@@ -24,15 +24,12 @@ from loop.experiment import (
     Experiment,
     Reason,
     RunState,
-    Stage,
 )
 from loop.lanes.protocol import Slot
 from loop.lanes.status import note_open
 from loop.process.worker import in_thread
 from loop.proposers.orders import kept, without
 from loop.store.experiments import Idea, IdeaBox
-
-_MEASURED = (Stage.MEASURED, Stage.EVALUATED)
 
 
 class Engine(Conductor):
