@@ -27,7 +27,6 @@ class Nodes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def slots(self, run: Run | None) -> tuple[Slot, ...]:
-        """Return the lanes, or those that a run may use."""
         slots, own = self.cluster.slots(), run.lanes if run else ()
         return tuple(slot for slot in slots if not own or slot.index in own) or slots
 

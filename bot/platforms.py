@@ -319,7 +319,6 @@ async def _send(channel: Channel, spacing: Spacing, text: str) -> None:
 
 
 async def _run_all(services: Sequence[Service]) -> None:
-    """Run services side by side until cancelled."""
     tasks = [asyncio.create_task(keep(service)) for service in services]
     try:
         await asyncio.get_running_loop().create_future()

@@ -20,7 +20,7 @@ from bot.setup.doctor import Check, data_check, device, failures, uncommitted, u
 from bot.setup.proposer_factory import make_researcher
 from bot.setup.settings import Settings
 from bot.setup.template import prepare_embedded
-from bot.setup.trainings import evaluation_check, examine_sandbox, start_checks
+from bot.setup.trainings import evaluation_check, examine_sandbox, make_launcher, start_checks
 from loop.engine.ahead.prefetch import ProposerFailure
 from loop.engine.conductor import nothing_closes
 from loop.engine.plan import NO_SANDBOX
@@ -44,7 +44,7 @@ from loop.git.repository import (
 from loop.git.workspace import Workspace
 from loop.lanes.local import choose_slots, find_slots
 from loop.lanes.protocol import Slot
-from loop.process.environment import Launcher, training_environment
+from loop.process.environment import training_environment
 from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
 from loop.sandbox.proof import SandboxFacts
@@ -119,12 +119,8 @@ class Runs:
     def __post_init__(self) -> None:
         self.current = CurrentRun(self.journal, self._conducted)
         self.trouble = asyncio.Event()
-        self._launcher = Launcher(
-            self.settings.home / "environments",
-            override=self.settings.train_command,
-            editable=self.settings.editable,
-            environ=training_environment(self.environ, {}, let_through=self.settings.train_env),
-        )
+        environ = training_environment(self.environ, {}, let_through=self.settings.train_env)
+        self._launcher = make_launcher(self.settings, environ)
         self._trainer = Trainer(
             self.settings.secrets | secrets_in(self.environ), self.settings.summary_pattern
         )

@@ -32,7 +32,6 @@ class RunFolders:
         return self.trainings / f"{number}-{k}"
 
     def printed(self, number: int, k: int) -> Path:
-        """What a training has printed so far."""
         return self.attempt(number, k) / LOG
 
     def log(self, number: int) -> Path:

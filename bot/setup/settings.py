@@ -189,7 +189,6 @@ class Settings(BaseModel):
 
     @property
     def zone(self) -> tzinfo:
-        """The time zone that dates and times are shown in."""
         return self.time_zone or datetime.now().astimezone().tzinfo or UTC
 
     @property

@@ -22,6 +22,7 @@ from loop.files import remove
 from loop.git.checkout import Source
 from loop.git.commands import locate
 from loop.git.repository import EVALUATOR, ignored_mentions, inspect, with_imports
+from loop.lanes.cache import fill_anew
 from loop.process.environment import (
     Launch,
     Launcher,
@@ -97,8 +98,7 @@ def _repository(
     try:
         frozen = with_imports(repository, commit, settings.frozen, editable=editable)
         source = Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
-        source.fill(project, commit)
-        source.write_editable(project, facts.source)
+        fill_anew(source, project, commit, facts.source)
     except UserError as error:
         yield Check("files", False, str(error))
         if checkout is None:
@@ -135,7 +135,7 @@ def _python(
 ) -> Check:
     name = "training"
     try:
-        launch = _launcher(settings, environment).find(project, checkout)
+        launch = make_launcher(settings, environment).find(project, checkout)
         if launch is None:
             detail = "with the packages of uv.lock, which uv installs at the start of a run"
             return Check(name, True, f"{detail}; imports not checked yet")
@@ -163,7 +163,7 @@ def _python(
     return Check(name, True, f"by {which}{imports}")
 
 
-def _launcher(settings: Settings, environment: Mapping[str, str]) -> Launcher:
+def make_launcher(settings: Settings, environment: Mapping[str, str]) -> Launcher:
     return Launcher(
         settings.home / "environments",
         override=settings.train_command,
@@ -248,7 +248,7 @@ def _evaluation(
         name = offered if repository is None else evaluator_of(setting, repository, commit)
         launch = None
         with suppress(UserError):
-            launch = _launcher(settings, environment).find(project, checkout)
+            launch = make_launcher(settings, environment).find(project, checkout)
         if not name or launch is None or needed_data(settings, repository, commit, environment).missing:
             return evaluation_check(name, None)  # a row of its own says what is missing
         command = command_of(setting, launch, environment, project, settings.editable)

@@ -74,7 +74,6 @@ class Home:
         self._warned = False
 
     async def opened(self, sender: Sender) -> None:
-        """Fill a tab that somebody has opened."""
         if self.allowed.role_of(sender) is None:
             if self.allowed.users or self.allowed.places:
                 await self._publish(sender, turned_away(self.allowed, sender).blocks)
@@ -193,7 +192,6 @@ class Home:
                 await self._refresh(tab)
 
     async def _put(self, chart: Attachment) -> bool:
-        """Put a chart in the place of the one before."""
         try:
             picture = await upload_picture(self.client, chart)
         except ChannelError as error:

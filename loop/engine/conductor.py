@@ -24,7 +24,7 @@ from loop.engine.judging.verdicts import Verdicts
 from loop.engine.lane import Lane
 from loop.engine.trainings import Trainings
 from loop.errors import UserError, backoff
-from loop.evidence import Doubt, Evaluation, Invalidated
+from loop.evidence import Doubt, Invalidated
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -34,7 +34,6 @@ from loop.experiment import (
     Reason,
     Run,
     RunState,
-    Stage,
     Status,
 )
 from loop.git.workspace import BranchMoved
@@ -47,8 +46,6 @@ from loop.proposers.protocol import Proposer
 from loop.store.experiments import with_program
 
 log = logging.getLogger(__name__)
-
-_MEASURED = (Stage.MEASURED, Stage.EVALUATED)
 
 
 async def nothing_blocks(_: Run) -> bool:
@@ -95,7 +92,7 @@ class Conductor:
         self.evaluations = Evaluations(trainings)
         self.repeats = Repeater(trainings)
         self.pruner = Pruner(trainings)
-        self._verdicts = Verdicts(
+        self.verdicts = Verdicts(
             trainings,
             repeats=self.repeats,
             pruner=self.pruner,
@@ -178,20 +175,10 @@ class Conductor:
             return await in_thread(baseline, self._workspace, self.run.base_commit)
         return await self.prefetch.take(self._head, wake)
 
-    def would_keep(self, measured: Experiment) -> bool:
-        return self._verdicts.would_keep(self.run, measured)
-
-    async def evaluate(self, measured: Experiment) -> Evaluation | None:
-        """Find out whether a number that would be kept is to be believed."""
-        return await self.evaluations.of(self.run, measured, self._verdicts.best)
-
     def judge(self, evaluated: Experiment) -> Experiment:
-        self.run, decided = self._verdicts.judge(self.run, evaluated)
+        self.run, decided = self.verdicts.judge(self.run, evaluated)
         self.made += decided.number > 0 and decided.without is None
         return decided
-
-    def give_up(self, experiment: Experiment) -> Experiment:
-        return self._verdicts.give_up(self.run, experiment)
 
     async def conclude(self, decided: Experiment) -> None:
         self._wake(but=decided.lane)
@@ -289,7 +276,7 @@ class Conductor:
         last = self._journal.experiments(self.run.id, last=1)
         self.next_number = last[0].number + 1 if last else 0
         record_lanes(self._journal, self.run, self.slots)
-        self.run = self._verdicts.take_up(self.run, undecided.values())
+        self.run = self.verdicts.take_up(self.run, undecided.values())
         repairs = self._workspace.repair(self._head())
         self._trainings.repair(self.run)
         return repairs
@@ -332,9 +319,9 @@ class Conductor:
 
     def _catch_up(self) -> None:
         """Let people and git follow what the journal says."""
-        self._verdicts.call_person(self.run)
+        self.verdicts.call_person(self.run)
         self._follow_tag()
-        self.run = self._verdicts.follow(self.run)
+        self.run = self.verdicts.follow(self.run)
 
     async def _may_go_on(self, lane: Lane) -> bool:
         """Wait until a lane has something to do; False once the run is done or stopped."""
@@ -422,10 +409,10 @@ class Conductor:
             lane.close()
 
     def _check_head(self) -> None:
-        self.run = self._verdicts.check_branch(self.run)
+        self.run = self.verdicts.check_branch(self.run)
 
     def _head(self) -> str:
-        return self._verdicts.head(self.run)
+        return self.verdicts.head(self.run)
 
     async def _set_state(self, state: RunState, reason: Reason) -> None:
         self.run = await in_thread(self._journal.set_state, self.run, state, reason)

@@ -17,6 +17,7 @@ from loop.engine.ahead.precompile import Precompiler
 from loop.engine.ahead.prefetch import Prefetch, Ready
 from loop.engine.judging.evaluations import Evaluations
 from loop.engine.judging.repeats import Repeater
+from loop.engine.judging.verdicts import Verdicts
 from loop.engine.stages import measured_value
 from loop.engine.trainings import Trainings
 from loop.evidence import Evaluation, Repeat
@@ -42,14 +43,12 @@ class RunOfLanes(Protocol):
     precompiler: Precompiler
     repeats: Repeater
     evaluations: Evaluations
+    verdicts: Verdicts
 
     @property
     def wants_more(self) -> bool: ...
     async def propose(self, wake: asyncio.Event) -> Ready | None: ...
-    def would_keep(self, measured: Experiment) -> bool: ...
-    async def evaluate(self, measured: Experiment) -> Evaluation | None: ...
     def judge(self, evaluated: Experiment) -> Experiment: ...
-    def give_up(self, experiment: Experiment) -> Experiment: ...
     async def conclude(self, decided: Experiment) -> None: ...
     def call_person(self, cause: Cause, reason: str) -> None: ...
     async def branch_moved(self) -> bool: ...
@@ -155,7 +154,7 @@ class Lane:
         return True
 
     async def give_up(self, experiment: Experiment) -> None:
-        decided = await in_thread(self._owner.give_up, experiment)
+        decided = await in_thread(self._owner.verdicts.give_up, self._owner.run, experiment)
         self.experiment = None
         await self._owner.conclude(decided)
 
@@ -237,15 +236,17 @@ class Lane:
     async def _evaluate(self, measured: Experiment) -> None:
         """Find out what a verdict needs beside the training, before the lock is taken."""
         self._put_off = False
-        evaluation = None
-        if await in_thread(self._owner.would_keep, measured):
-            if not await in_thread(self._owner.evaluations.checks, self._owner.run):
-                evaluation = await self._owner.evaluate(measured)  # a look at numbers, which no command ends
+        evaluation, owner = None, self._owner
+        if await in_thread(owner.verdicts.would_keep, owner.run, measured):
+            if not await in_thread(owner.evaluations.checks, owner.run):  # a look that no command ends
+                evaluation = await owner.evaluations.of(owner.run, measured, owner.verdicts.best)
             elif self._is_halted or measured.skip_requested:
                 self._put_off = True
                 return
             else:
-                self._evaluation = asyncio.create_task(self._owner.evaluate(measured))
+                self._evaluation = asyncio.create_task(
+                    owner.evaluations.of(owner.run, measured, owner.verdicts.best)
+                )
                 try:
                     evaluation = await self._evaluation
                 except asyncio.CancelledError:

@@ -24,15 +24,12 @@ from loop.experiment import (
     Experiment,
     Reason,
     RunState,
-    Stage,
 )
 from loop.lanes.protocol import Slot
 from loop.lanes.status import note_open
 from loop.process.worker import in_thread
 from loop.proposers.orders import kept, without
 from loop.store.experiments import Idea, IdeaBox
-
-_MEASURED = (Stage.MEASURED, Stage.EVALUATED)
 
 
 class Engine(Conductor):
@@ -179,7 +176,7 @@ class Engine(Conductor):
         """Change a verdict as a person says: the result was `ACCEPTED` or `REJECTED`."""
         async with self.switch:
             await in_thread(self._catch_up)
-            decide = self._verdicts.correct
+            decide = self.verdicts.correct
             self.run, correction = await in_thread(decide, self.run, kind, number, by)
             self._wake()
             await self._follow(self._bring_up_to_date)
@@ -188,7 +185,7 @@ class Engine(Conductor):
         return correction
 
     def _bring_up_to_date(self) -> None:
-        self.run = self._verdicts.bring_up_to_date(self.run)
+        self.run = self.verdicts.bring_up_to_date(self.run)
 
     async def check_branch(self) -> None:
         """Pause the run if a hand has moved its branch; called now and then, a verdict looks by itself."""

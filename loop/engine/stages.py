@@ -67,8 +67,7 @@ def decide(
     outcome: Outcome,
     *,
     best: float | None,
-    lines_added: int,
-    lines_removed: int,
+    net_lines: int = 0,
     tampered: tuple[str, ...] = (),
     seen: Collection[str] = (),
     noise: Noise | None = None,
@@ -76,8 +75,8 @@ def decide(
 ) -> Verdict:
     """Judge `outcome` against the `best` value so far (None: there is none yet), that of the head.
 
-    `noise` is the run's. `record` is the best number of any keep: the head's is worse after one that was kept
-    as equal, and a row of such must not lead downhill.
+    The program has `net_lines` more than the head's. `noise` is the run's. `record` is the best number of any
+    keep: the head's is worse after one that was kept as equal, and a row of such must not lead downhill.
 
     A number counts whatever came after it; the reason says what did. `tampered` names fixed files that differ
     from the run's base commit; such a number is worth nothing. `seen` names the numbers that stand in the log
@@ -88,7 +87,7 @@ def decide(
     value = measured_value(rule.metric, rule.goal, outcome)
     if value is None:
         return Verdict(Status.CRASH, _why_no_value(rule, outcome, seen))
-    verdict = _compare(rule, value, best, lines_added - lines_removed, noise, record)
+    verdict = _compare(rule, value, best, net_lines, noise, record)
     return Verdict(verdict.status, "; ".join(filter(None, (verdict.reason, _afterwards(outcome)))))
 
 
@@ -359,8 +358,7 @@ def decided(
         rule,
         outcome,
         best=best,
-        lines_added=experiment.lines_added,
-        lines_removed=experiment.lines_removed,
+        net_lines=experiment.lines_added - experiment.lines_removed,
         tampered=tampered,
         seen=seen,
         noise=noise,

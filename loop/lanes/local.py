@@ -107,7 +107,6 @@ def _narrowed(found: Sequence[Slot], wanted: int | None) -> tuple[Slot, ...]:
 
 
 def gpu_models() -> dict[str, str]:
-    """Return the model of each GPU by its UUID."""
     answer = ask_nvidia_smi("--query-gpu=uuid,name", "--format=csv,noheader")
     lines = answer.stdout.splitlines() if answer and answer.returncode == 0 else []
     pairs = (line.split(", ", 1) for line in lines if ", " in line)

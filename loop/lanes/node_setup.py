@@ -76,7 +76,6 @@ def take_folder(base: Path) -> tuple[Path, int]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for a lock of this node."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -119,7 +118,6 @@ def unbundle(clone: Path, commit: str, bundle: bytes) -> Path:
 
 
 def data_of(project: Path, frozen: Sequence[str], environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the data that the fixed programs of a repository name, on this machine."""
     for name in frozen:
         if name.endswith(".py") and (found := find_data((project / name).read_text(), environ, Path.home())):
             return found
@@ -127,7 +125,6 @@ def data_of(project: Path, frozen: Sequence[str], environ: Mapping[str, str]) ->
 
 
 def prepare_data(project: Path, launch: Launch, editable: str, environ: Mapping[str, str], log: Path) -> None:
-    """Run prepare.py of a repository, with the Python that trains."""
     argv = [PREPARE if word == editable else word for word in launch.argv]
     argv = argv if PREPARE in argv else [sys.executable, PREPARE]
     with log.open("wb") as output:

@@ -41,8 +41,6 @@ SIZE = struct.Struct("!Q")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A living node of the cluster."""
-
     id: str
     host: str
     gpus: int

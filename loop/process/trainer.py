@@ -296,7 +296,6 @@ def _outcome(folder: Path, secrets: Collection[str], pattern: str) -> Outcome:
 
 
 def limit_line(limit: Limit, outcome: Outcome) -> str:
-    """Say which limit ended a training, with what it used."""
     used, allowed = f"{outcome.measured:,}", f"{outcome.allowed:,}"
     if limit is not Limit.PROCESSES:
         used, allowed = f"{outcome.measured / 1e9:,.1f} GB", f"{outcome.allowed / 1e9:,.1f} GB"

@@ -110,7 +110,6 @@ def time_budget(source: str) -> float | None:
 
 
 def budget_of(tree: ast.Module) -> float | None:
-    """Return the `time_budget` of a program that was parsed."""
     value = next((value for name, _, value in _values(tree) if name == "TIME_BUDGET"), None)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

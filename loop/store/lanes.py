@@ -25,7 +25,6 @@ class LaneRecord:
 
 
 def write_lanes(journal: Journal, run_id: int, lanes: Sequence[LaneRecord]) -> None:
-    """Let these be the lanes of a run from now on."""
     with journal.transaction():
         journal.execute("DELETE FROM lanes WHERE run_id = ?", run_id)
         for lane in lanes:

@@ -114,7 +114,6 @@ def units(text: str) -> int:
 
 
 def visible(text: str) -> bool:
-    """Say whether any character of a text is visible."""
     return any(
         character not in _UNSEEN and unicodedata.category(character) not in _UNSEEN_CATEGORIES
         for character in text

@@ -134,7 +134,7 @@ Try: TypeAlias = Callable[[World, Program, float, "Night"], float | None]
 
 def is_kept(value: float, best: float, noise: Noise | None) -> bool:
     outcome = Outcome(Ending.EXITED, 0, 0.0, 1.0, {"val_bpb": value})
-    verdict = decide(KeepRule(), outcome, best=best, lines_added=1, lines_removed=1, noise=noise)
+    verdict = decide(KeepRule(), outcome, best=best, noise=noise)
     return verdict.status is Status.KEEP
 
 

@@ -120,8 +120,7 @@ def judged(number: int, parent: str, before: str, after: str, score: Score, best
         KeepRule(),
         outcome,
         best=best,
-        lines_added=len(set(new) - set(old)),
-        lines_removed=len(set(old) - set(new)),
+        net_lines=len(set(new) - set(old)) - len(set(old) - set(new)),
     )
     return Experiment(
         run_id=1,

@@ -88,7 +88,6 @@ class Certifier:
             self.asked = certification.started_at is None
 
     def end_now(self, run: Run, reason: str) -> None:
-        """End the one that is under way with what there is."""
         if certification := self._store.under_way(run.id):
             self._end(run, certification, reason)
 

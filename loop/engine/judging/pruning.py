@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from loop.engine.judging.certifying import MOVED, NO_TIME
 from loop.engine.stages import RUN_STOPPED, equal_within
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
@@ -19,8 +20,6 @@ from loop.store.evidence.repeats import Repeats
 
 TIMES = 2  # trainings without a keep, and of the head
 MOST = 8  # keeps that a person's order leaves out
-MOVED = "another program is the best now"
-NO_TIME = "no time was left"
 
 
 class Pruner:

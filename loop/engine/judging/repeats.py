@@ -142,8 +142,6 @@ class Repeater:
             self._rule,
             outcome,
             best=None,
-            lines_added=0,
-            lines_removed=0,
             tampered=self._trainings.tampered(repeat.number, k, self.experiment(repeat).commit),
         )
         has_number = verdict.status is not Status.CRASH

@@ -146,7 +146,6 @@ class Expressions:
                     yield ast.Name(plain, ast.Load())
 
     def literal(self, node: ast.AST) -> str | None:
-        """Return the constant whose literal this is."""
         return self._literals.get(id(node))
 
     def is_just(self, node: ast.expr, constant: str) -> bool:
@@ -316,7 +315,6 @@ class Evaluation:
         raise UnknownError
 
     def _own(self, function: ast.FunctionDef | ast.AsyncFunctionDef, call: ast.Call) -> Known:
-        """Return what a function of one line gives."""
         body = [each for each in function.body if not isinstance(each, ast.Expr)]
         parameters = function.args.args
         match body:

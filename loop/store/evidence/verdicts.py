@@ -89,7 +89,6 @@ def keeps_after(journal: Journal, run_id: int, number: int) -> list[Experiment]:
 
 
 def with_commit(journal: Journal, run_id: int, commit: str) -> Experiment | None:
-    """Return the first experiment of this commit."""
     return next(iter(journal.find('"commit" = ? ORDER BY number LIMIT 1', run_id, commit)), None)
 
 

@@ -25,7 +25,7 @@ def verdict(
     value: float, best: float | None, *, added: int = 1, removed: int = 1, rule: KeepRule | None = None
 ) -> Status:
     rule = rule or KeepRule()
-    found = decide(rule, outcome(value), best=best, lines_added=added, lines_removed=removed)
+    found = decide(rule, outcome(value), best=best, net_lines=added - removed)
     is_better = best is None or gain(best, value, rule.goal) > 0
     says_all = found.status is (Status.KEEP if is_better else Status.DISCARD)
     assert bool(found.reason) is not says_all
@@ -81,7 +81,7 @@ def test_what_is_a_small_gain_follows_the_metric_unless_it_is_set(
 ) -> None:
     rule = KeepRule("total", simplicity_gain=set_to)
     left = outcome(total=best - better)
-    assert decide(rule, left, best=best, lines_added=20, lines_removed=0).status is status
+    assert decide(rule, left, best=best, net_lines=20).status is status
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_a_small_gain_follows_the_metric_unless_it_is_set(
 def test_a_training_without_a_number_that_can_be_is_a_crash(
     left: Outcome, reason: str, best: float | None
 ) -> None:
-    found = decide(KeepRule(), left, best=best, lines_added=0, lines_removed=0)
+    found = decide(KeepRule(), left, best=best)
     assert (found.status, found.reason) == (Status.CRASH, reason)
 
 
@@ -199,7 +199,7 @@ def test_a_training_without_a_number_that_can_be_is_a_crash(
 def test_a_missing_metric_is_told_with_what_is_there_and_the_setting(
     left: Outcome, seen: tuple[str, ...], reason: str
 ) -> None:
-    found = decide(KeepRule(), left, best=None, lines_added=0, lines_removed=0, seen=seen)
+    found = decide(KeepRule(), left, best=None, seen=seen)
     assert (found.status, found.reason) == (Status.CRASH, reason)
 
 
@@ -221,7 +221,7 @@ def test_a_missing_metric_is_told_with_what_is_there_and_the_setting(
 )
 def test_a_pattern_that_does_not_fit_is_named(left: Outcome, seen: tuple[str, ...], reason: str) -> None:
     rule = KeepRule(pattern=r"(?P<key>a)(?P<value>b)")
-    assert decide(rule, left, best=None, lines_added=0, lines_removed=0, seen=seen).reason == reason
+    assert decide(rule, left, best=None, seen=seen).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_pattern_that_does_not_fit_is_named(left: Outcome, seen: tuple[str, ..
 @pytest.mark.parametrize("value", [0.0, -1.5])
 def test_only_a_loss_must_be_above_zero(metric: str, goal: Goal, *, possible: bool, value: float) -> None:
     left = Outcome(Ending.EXITED, 0, 0.0, 600.0, {metric: value})
-    found = decide(KeepRule(metric, goal), left, best=None, lines_added=0, lines_removed=0)
+    found = decide(KeepRule(metric, goal), left, best=None)
     assert (found.status is Status.KEEP) is possible
 
 
@@ -278,7 +278,7 @@ def test_a_number_decides_whatever_came_after_it(
     reason: str,
 ) -> None:
     left = outcome(value, ending=ending, exit_code=exit_code)
-    found = decide(KeepRule(), left, best=best, lines_added=0, lines_removed=removed)
+    found = decide(KeepRule(), left, best=best, net_lines=-removed)
     assert (found.status, found.reason) == (status, "; ".join(filter(None, (reason, clause))))
 
 
@@ -289,9 +289,7 @@ def test_a_training_has_its_budget_once_more_and_at_least_five_minutes() -> None
 
 
 def test_a_number_from_a_changed_evaluator_is_worth_nothing() -> None:
-    found = decide(
-        KeepRule(), outcome(0.1), best=1.0, lines_added=0, lines_removed=0, tampered=("prepare.py",)
-    )
+    found = decide(KeepRule(), outcome(0.1), best=1.0, tampered=("prepare.py",))
     assert found.status is Status.CRASH
     assert "prepare.py" in found.reason
 
@@ -346,9 +344,7 @@ def test_less_code_may_be_worse_within_the_noise(
     value = value if goal is Goal.MINIMIZE else round(2 - value, 6)
     added, removed = max(net_lines, 0), max(-net_lines, 0)
     rule = KeepRule(goal=goal)
-    found = decide(
-        rule, outcome(value), best=1.0, lines_added=added, lines_removed=removed, noise=NOISE, record=1.0
-    )
+    found = decide(rule, outcome(value), best=1.0, net_lines=added - removed, noise=NOISE, record=1.0)
     assert found.status is (Status.DISCARD if reason is None else Status.KEEP)
     assert found.reason == (reason or "")
 
@@ -356,9 +352,7 @@ def test_less_code_may_be_worse_within_the_noise(
 def test_a_row_of_equal_results_does_not_lead_downhill() -> None:
     def found(value: float) -> Status:
         left = outcome(value)
-        return decide(
-            KeepRule(), left, best=1.0002, lines_added=0, lines_removed=5, noise=NOISE, record=1.0
-        ).status
+        return decide(KeepRule(), left, best=1.0002, net_lines=-5, noise=NOISE, record=1.0).status
 
     assert found(1.0002) is Status.KEEP
     assert found(1.0003) is Status.DISCARD
@@ -379,7 +373,7 @@ def test_a_gain_that_costs_much_code_must_be_above_the_noise_where_that_is_known
     better: float, noise: Noise | None, status: Status
 ) -> None:
     left = outcome(round(1 - better, 6))
-    found = decide(KeepRule(), left, best=1.0, lines_added=20, lines_removed=0, noise=noise)
+    found = decide(KeepRule(), left, best=1.0, net_lines=20, noise=noise)
     assert found.status is status
 
 
@@ -396,7 +390,7 @@ def test_nothing_is_kept_that_is_worse_by_more_than_counts_as_equal(
 ) -> None:
     rule, noise = KeepRule(goal=goal, equal_within=setting), Noise(sigma, 2)
     left = outcome(value)
-    found = decide(rule, left, best=best, lines_added=0, lines_removed=removed, noise=noise)
+    found = decide(rule, left, best=best, net_lines=-removed, noise=noise)
     behind = -gain(best, value, goal)
     assert (found.status is Status.KEEP) is (
         behind < 0 or (removed > 0 and behind <= equal_within(rule, noise))

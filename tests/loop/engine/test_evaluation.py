@@ -18,7 +18,7 @@ from loop.engine.judging.evaluations import OWN
 from loop.errors import UserError
 from loop.evaluation.evaluator import MODEL, NONE, Evaluator
 from loop.evidence import Belief
-from loop.experiment import EventKind, Experiment, RunState, Stage, Status
+from loop.experiment import EventKind, Experiment, Run, RunState, Stage, Status
 from loop.process import together
 from loop.process.trainer import Limits
 from loop.sandbox.sandbox import SandboxKind, find_sandbox
@@ -256,12 +256,12 @@ async def test_skip_gives_up_no_number_that_only_plausibility_looks_at(
     engine = lab.engine(value(1.4), evaluate=NONE)
     asked, answer = asyncio.Event(), asyncio.Event()
 
-    async def look(measured: Experiment) -> None:
+    async def look(_: Run, measured: Experiment, __: Experiment | None) -> None:
         if measured.number:
             asked.set()
             await answer.wait()
 
-    monkeypatch.setattr(engine, "evaluate", look)
+    monkeypatch.setattr(engine.evaluations, "of", look)
     conducting = conduct(engine, 1)
     await asked.wait()
     with pytest.raises(UserError, match="#1 has just ended"):
