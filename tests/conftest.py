@@ -93,6 +93,8 @@ LONG = (
     *("notifiers/page/test_page_in_browser.py", "training/test_evaluation.py", "training/test_prepare.py"),
     *("loop/proposers/agent/test_coding_agent.py", "test_rewording.py", "training/test_model.py"),
     *("loop/proposers/search/test_suggest.py", "loop/process/test_limits.py", "gallery/test_gallery.py"),
+    *("bot/test_inbox.py", "bot/reports/test_bundling.py", "loop/engine/test_repeats.py"),
+    *("loop/engine/test_outcomes.py", "loop/engine/test_certifying.py", "training/test_profiles.py"),
 )
 """The files that take longest, in seconds of the processor or of waiting."""
 

@@ -267,7 +267,7 @@ class LaneStates(EngineStates):
 @pytest.mark.parametrize(
     ("machine", "examples", "steps"),
     [
-        (EngineStates, 12, 20),
+        (EngineStates, 9, 20),
         pytest.param(EngineStates, 500, 30, marks=pytest.mark.slow, id="at length"),
         pytest.param(LaneStates, 500, 30, marks=pytest.mark.slow, id="lanes at length"),
     ],
