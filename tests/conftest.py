@@ -50,7 +50,7 @@ def pytest_collection(session: pytest.Session) -> None:
     config = session.config
     everything = config.args_source is config.ArgsSource.TESTPATHS
     if config.option.workers > 1 and everything and not config.option.collectonly:
-        begin(session, Path(__file__).parent / LONG[0])
+        begin(session, [Path(__file__).parent / file for file in LONG[:2]])
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
@@ -83,7 +83,7 @@ TOGETHER = ("loop/proposers/model/",)
 """Folders whose tests one worker runs, as they import for seconds what no other test needs."""
 
 LONG = (
-    *("loop/sandbox/test_hostile.py", "bot/test_repositories.py", "loop/evaluation/test_campaign.py"),
+    *("loop/sandbox/test_hostile.py", "loop/evaluation/test_campaign.py", "bot/test_repositories.py"),
     *("loop/engine/test_evaluation.py", "loop/evaluation/test_guard.py", "bot/test_interruptions.py"),
     *("bot/test_app.py", "bot/test_later_starts.py", "bot/test_repeated_trainings.py"),
     *("bot/test_surroundings.py", "loop/proposers/model/", "loop/engine/test_engine.py"),
