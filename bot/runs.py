@@ -16,7 +16,7 @@ from pathlib import Path
 from bot.current import CurrentRun
 from bot.nodes import nodes_of
 from bot.plan import make_plan
-from bot.setup.doctor import Check, data_check, device, failures, uncommitted, unused_budget
+from bot.setup.doctor import Check, data_check, device, facts_of, failures, uncommitted, unused_budget
 from bot.setup.proposer_factory import make_researcher
 from bot.setup.settings import Settings
 from bot.setup.template import prepare_embedded
@@ -36,7 +36,6 @@ from loop.git.checkout import Source
 from loop.git.repository import (
     branches,
     check_tag,
-    inspect,
     propose_tag,
     read_time_budget,
     with_imports,
@@ -175,12 +174,7 @@ class Runs:
         self._require_free_device()
         slots = choose_slots(self.slots(), lanes)
         settings = self.settings
-        facts = inspect(
-            self.repository,
-            settings.base_branch or None,
-            editable=settings.editable,
-            frozen=settings.frozen,
-        )
+        facts = facts_of(settings, self.repository)
         taken = self._taken_tags()
         tag = tag or propose_tag(self.today(), taken)
         check_tag(tag)
@@ -189,7 +183,8 @@ class Runs:
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
         settings.deadline(budget)  # refused before anything is made
-        checks = start_checks(settings, self.environ, self.sandbox, quickly=quickly)
+        own = facts if settings.repository else None
+        checks = start_checks(settings, self.environ, self.sandbox, quickly=quickly, facts=own)
         lacking = failures(checks if settings.repository else (*checks, data_check(settings, facts)))
         left_out, unused = uncommitted(settings, facts), unused_budget(settings, fixed)
         return RunPlan(
@@ -217,13 +212,14 @@ class Runs:
         if plan.lacking:
             raise UserError("\n".join(plan.lacking))
         workspace = self._make_workspace(plan.tag, self.repository, plan.base_commit)
-        Source(  # refused before anything is made
-            self.repository,
-            plan.base_commit,
-            editable=workspace.editable,
-            frozen=workspace.frozen,
-            link_paths=self.settings.link_paths,
-        )
+        if self.settings.repository is None or self.nodes is not None:  # else the checks have done so
+            Source(  # refused before anything is made
+                self.repository,
+                plan.base_commit,
+                editable=workspace.editable,
+                frozen=workspace.frozen,
+                link_paths=self.settings.link_paths,
+            )
         workspace.create(plan.base_commit)
         return self.journal.create_run(
             tag=plan.tag,

@@ -50,7 +50,7 @@ def pytest_collection(session: pytest.Session) -> None:
     config = session.config
     everything = config.args_source is config.ArgsSource.TESTPATHS
     if config.option.workers > 1 and everything and not config.option.collectonly:
-        begin(session, Path(__file__).parent / LONG[0])
+        begin(session, [Path(__file__).parent / file for file in LONG[:2]])
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
@@ -83,7 +83,7 @@ TOGETHER = ("loop/proposers/model/",)
 """Folders whose tests one worker runs, as they import for seconds what no other test needs."""
 
 LONG = (
-    *("loop/sandbox/test_hostile.py", "bot/test_repositories.py", "loop/evaluation/test_campaign.py"),
+    *("loop/sandbox/test_hostile.py", "loop/evaluation/test_campaign.py", "bot/test_repositories.py"),
     *("loop/engine/test_evaluation.py", "loop/evaluation/test_guard.py", "bot/test_interruptions.py"),
     *("bot/test_app.py", "bot/test_later_starts.py", "bot/test_repeated_trainings.py"),
     *("bot/test_surroundings.py", "loop/proposers/model/", "loop/engine/test_engine.py"),
@@ -93,6 +93,8 @@ LONG = (
     *("notifiers/page/test_page_in_browser.py", "training/test_evaluation.py", "training/test_prepare.py"),
     *("loop/proposers/agent/test_coding_agent.py", "test_rewording.py", "training/test_model.py"),
     *("loop/proposers/search/test_suggest.py", "loop/process/test_limits.py", "gallery/test_gallery.py"),
+    *("bot/test_inbox.py", "bot/reports/test_bundling.py", "loop/engine/test_repeats.py"),
+    *("loop/engine/test_outcomes.py", "loop/engine/test_certifying.py", "training/test_profiles.py"),
 )
 """The files that take longest, in seconds of the processor or of waiting."""
 

@@ -1,7 +1,7 @@
 """Runs the tests in several processes, forked off when all tests are collected: what they import, they share.
 
 Each takes one unit, such as a file, after another and is a pytest of its own, but for what it reports: that
-it sends to the first process, which shows it. One begins with a file that takes long while the first process
+it sends to the first process, which shows it. Two begin with files that take long while the first process
 still collects, for which it has no use for a second core.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from itertools import groupby
 from multiprocessing.connection import Connection, Pipe, wait
@@ -21,23 +21,28 @@ import pytest
 Location: TypeAlias = tuple[str, int | None, str]
 Workers: TypeAlias = dict[Connection, int]
 
-BEGUN = pytest.StashKey[tuple[Path, Workers]]()
-"""The file that runs already, and its worker."""
+BEGUN = pytest.StashKey[tuple[Collection[Path], Workers]]()
+"""The files that run already, and their workers."""
 RESULTS = pytest.StashKey[Connection]()
 """In that worker: where its results go."""
 
 
-def begin(session: pytest.Session, file: Path) -> None:
-    """Let a worker collect and run this file alone."""
-    ours, theirs = Pipe(duplex=False)
-    if pid := os.fork():
-        theirs.close()
-        session.stash[BEGUN] = file, {ours: pid}
+def begin(session: pytest.Session, files: Collection[Path]) -> None:
+    """Let a worker collect and run each of these files alone."""
+    workers: Workers = {}
+    session.stash[BEGUN] = files, workers
+    for file in files:
+        ours, theirs = Pipe(duplex=False)
+        if pid := os.fork():
+            theirs.close()
+            workers[ours] = pid
+            continue
+        for other in (ours, *workers):
+            other.close()
+        session.config.args = [str(file)]
+        session.stash[RESULTS] = theirs
+        _be_worker(session.config)
         return
-    ours.close()
-    session.config.args = [str(file)]
-    session.stash[RESULTS] = theirs
-    _be_worker(session.config)
 
 
 def run_in_workers(session: pytest.Session, count: int, unit: Callable[[pytest.Item], str]) -> None:
@@ -48,8 +53,8 @@ def run_in_workers(session: pytest.Session, count: int, unit: Callable[[pytest.I
     if results := session.stash.get(RESULTS, None):
         _work(session.config, iter(session.items), results)
         return
-    begun, workers = session.stash.get(BEGUN, (None, {}))
-    items = [item for item in session.items if item.path != begun]
+    begun, workers = session.stash.get(BEGUN, ((), {}))
+    items = [item for item in session.items if item.path not in begun]
     units = [list(tests) for _, tests in groupby(items, key=unit)]
     queue, fill = os.pipe()
     os.write(fill, b"".join(number.to_bytes(2, "big") for number in range(len(units))))

@@ -146,15 +146,18 @@ def _tracker(service: str) -> Check:
 GIT_VERSION = (2, 28)  # the first that can name the branch of a new repository
 
 
-def examine(settings: Settings) -> tuple[Check, ...]:
-    """Look at what the bot needs for a run; leaves nothing behind and needs no running bot."""
+def examine(settings: Settings, facts: RepositoryFacts | None = None) -> tuple[Check, ...]:
+    """Look at what the bot needs for a run; leaves nothing behind and needs no running bot.
+
+    `facts` are those of the repository that is set, where the caller has them.
+    """
     now = datetime.now().astimezone(settings.time_zone)
     fallback = [settings.fallback_model] if settings.fallback_model else []
     sources = [choice for choice in (*settings.proposer, *fallback) if choice.kind != SEARCH]
     return (
         _env_file(),
         _git_program(),
-        *_repository(settings),
+        *_repository(settings, facts),
         *(_cluster(settings) if settings.executor == "ray" else (_uv(settings.repository), _accelerator())),
         *(_source(settings, choice) for choice in sources),
         _state_directory(settings.home),
@@ -188,18 +191,13 @@ def _git_program() -> Check:
     return Check("git", True, found[0])
 
 
-def _repository(settings: Settings) -> Iterator[Check]:
+def _repository(settings: Settings, facts: RepositoryFacts | None) -> Iterator[Check]:
     if settings.repository is None:
         yield Check("repository", True, "the embedded template")
         yield data_check(settings, None)
         return
     try:
-        facts = inspect(
-            settings.repository,
-            settings.base_branch or None,
-            editable=settings.editable,
-            frozen=settings.frozen,
-        )
+        facts = facts or facts_of(settings, settings.repository)
     except UserError as error:
         yield Check("repository", False, str(error))
         return
@@ -223,6 +221,11 @@ def _repository(settings: Settings) -> Iterator[Check]:
     else:
         if unused := unused_budget(settings, fixed):
             yield Check("time budget", None, unused, "Remove TIME_BUDGET, or change it there.")
+
+
+def facts_of(settings: Settings, repository: Path) -> RepositoryFacts:
+    branch = settings.base_branch or None
+    return inspect(repository, branch, editable=settings.editable, frozen=settings.frozen)
 
 
 def uncommitted(settings: Settings, facts: RepositoryFacts) -> str:

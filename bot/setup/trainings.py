@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bot.setup.data import needed_data
-from bot.setup.doctor import DATA, Check, examine, nearest
+from bot.setup.doctor import DATA, Check, examine, facts_of, nearest
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from bot.setup.template import TRAIN_EXTRA, TRAIN_MODULES, template_files
@@ -21,7 +21,7 @@ from loop.evaluation.evaluator import NONE, Description, Evaluator, command_of, 
 from loop.files import remove
 from loop.git.checkout import Source
 from loop.git.commands import locate
-from loop.git.repository import EVALUATOR, ignored_mentions, inspect, with_imports
+from loop.git.repository import EVALUATOR, RepositoryFacts, ignored_mentions, with_imports
 from loop.lanes.cache import fill_anew
 from loop.process.environment import (
     Launch,
@@ -50,11 +50,13 @@ def start_checks(
     sandbox: Callable[[], SandboxFacts] | None = None,
     *,
     quickly: bool = False,
+    facts: RepositoryFacts | None = None,
 ) -> tuple[Check, ...]:
     """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which."""
+    checks = examine(settings, facts)
     if settings.executor == "ray":  # each node is looked at as it is prepared
-        return examine(settings)
-    found = (*examine(settings), *examine_trainings(settings, environ, sandbox, quickly=quickly))
+        return checks
+    found = (*checks, *examine_trainings(settings, environ, sandbox, quickly=quickly, facts=facts))
     return tuple(sorted(found, key=lambda check: check.name == DATA))  # what prepares it needs the others
 
 
@@ -64,10 +66,12 @@ def examine_trainings(
     sandbox: Callable[[], SandboxFacts] | None = None,
     *,
     quickly: bool = False,
+    facts: RepositoryFacts | None = None,
 ) -> Iterator[Check]:
     """Look at what keeps a training from starting, or lets it do harm; takes seconds, leaves nothing.
 
-    A bot that runs has its `sandbox` examined already. Done `quickly`, no evaluator reads all data.
+    A bot that runs has its `sandbox` examined already, and perhaps the `facts` of the repository. Done
+    `quickly`, no evaluator reads all data.
     """
     environment = training_environment(environ, {}, let_through=settings.train_env)
     with tempfile.TemporaryDirectory() as folder:
@@ -79,19 +83,23 @@ def examine_trainings(
             yield _python(settings, project, None, environment)
             where: tuple[Path, str, Path | None] | None = project, "", None
         else:
-            where = yield from _repository(settings, settings.repository, project, environment)
+            where = yield from _repository(settings, settings.repository, project, environment, facts)
         if where and not quickly:
             yield _evaluation(settings, *where, environment)
     yield sandbox_check(sandbox or (lambda: _examine_from_outside(settings, environment)))
 
 
 def _repository(
-    settings: Settings, repository: Path, project: Path, environment: Mapping[str, str]
+    settings: Settings,
+    repository: Path,
+    project: Path,
+    environment: Mapping[str, str],
+    facts: RepositoryFacts | None,
 ) -> Generator[Check, None, tuple[Path, str, Path | None] | None]:
     """Look at a repository's files; return where a training's are, their commit and the checkout."""
     editable = settings.editable
     try:
-        facts = inspect(repository, settings.base_branch or None, editable=editable, frozen=settings.frozen)
+        facts = facts or facts_of(settings, repository)
     except UserError:  # a check of its own says so
         return None
     commit, checkout = facts.base_commit, locate(repository).top

@@ -337,6 +337,8 @@ def find_missing_imports(
     python: Path, modules: Collection[str], environ: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Import modules with the Python that trains; return those that fail, with errors of those there are."""
+    if not modules and python == Path(sys.executable):
+        return ()
     answer = answer_of(str(python), "-c", _IMPORT, *modules, environ=environ, seconds=_ANSWER_SECONDS)
     if answer is None:
         return (f"{python} does not answer",)

@@ -192,7 +192,9 @@ def find_marked(home: Path) -> tuple[Marked, ...]:
     before = _folders(home)  # a folder may get its attempt's name meanwhile
     for process in psutil.process_iter(["environ", "ppid"]):
         parents[process.pid] = process.info["ppid"]
-        mark = (process.info["environ"] or {}).get(MARK, "")
+        mark = (process.info["environ"] or {}).get(MARK)
+        if mark is None:
+            continue
         if Path(mark).is_relative_to(home):  # of the last release
             mark = mark_of(Path(mark))
         if mark.startswith(home_mark(home)):
@@ -203,10 +205,9 @@ def find_marked(home: Path) -> tuple[Marked, ...]:
         line = [pid]
         while line[-1] not in marks and parents.get(line[-1], pid) not in line:
             line.append(parents[line[-1]])
-        started = start_time(pid)
-        mark = marks.get(line[-1], "")
-        folder = folders.get(mark)
-        if mark and started is not None:
+        mark = marks.get(line[-1])
+        if mark is not None and (started := start_time(pid)) is not None:
+            folder = folders.get(mark)
             waits = folder is not None and folder.name.startswith(AHEAD)
             found.append(Marked(Process(pid, started), mark_of(folder) if folder else mark, waits))
     return tuple(found)

@@ -356,7 +356,9 @@ def _build_commands() -> None:
     import typer.main
 
     from bot.cli.main import app
+    from loop.process.environment import _own_places
 
+    _own_places()  # asks another Python, once
     typer.main.get_command = cache(typer.main.get_command)
     typer.main.get_command(app)
 

@@ -18,7 +18,7 @@ from bot.commands.access import HERE
 from bot.current import foremost
 from bot.setup.settings import load_settings
 from loop.errors import UserError
-from loop.experiment import Actor, EventKind, Goal, Reason, RunState, Status
+from loop.experiment import Actor, EventKind, Reason, RunState, Status
 from loop.store.events import last_event_of
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
@@ -154,15 +154,7 @@ def test_in_the_first_seconds_of_a_bot_commands_wait_for_the_run_that_was_ordere
     bot = RealBot(tmp_path)
     bot.environment["TORCH_GATE"] = str(tmp_path / "gate")
     with closing(Journal(bot.home / "state.db")) as journal:
-        done = journal.create_run(
-            tag="r1",
-            repository=bot.repository,
-            base_branch="main",
-            base_commit="0" * 40,
-            metric="val_bpb",
-            goal=Goal.MINIMIZE,
-            time_budget=60.0,
-        )
+        done = make_run(journal, "r1", repository=bot.repository, time_budget=60.0)
         journal.set_state(done, RunState.DONE)
     with bot.start("--tag", "r2") as process:
         wait_for((bot.home / "bot.sock").exists)

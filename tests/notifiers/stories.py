@@ -24,6 +24,7 @@ from loop.experiment import (
 from loop.store.journal import Journal
 from notifiers.text.digest import message_of
 from notifiers.text.notification import Notification
+from tests.loop.store.test_journal import make_run
 from tests.notifiers.recording import VirtualTime
 
 
@@ -37,15 +38,7 @@ def open_journal(folder: Path, time: VirtualTime) -> Iterator[Journal]:
 
 
 def start(journal: Journal, tag: str = "mar12") -> Run:
-    return journal.create_run(
-        tag=tag,
-        repository=Path("/somewhere"),
-        base_branch="main",
-        base_commit="a" * 40,
-        metric="val_bpb",
-        goal=Goal.MINIMIZE,
-        time_budget=300.0,
-    )
+    return make_run(journal, tag)
 
 
 def decide(

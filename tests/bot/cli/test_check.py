@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 from bot.cli.main import app
 from bot.setup.template import init_repository
 from loop.errors import UserError
-from loop.experiment import Experiment, Goal, Stage
+from loop.experiment import Experiment, Stage
 from loop.program.fingerprint import fingerprint
 from loop.store.journal import Journal
 from tests.loop.evaluation.cheats import CHEATS, TEMPLATE
 from tests.loop.lab import git
+from tests.loop.store.test_journal import make_run
 
 CHEAT = next(edit for edit in CHEATS if edit.name == "fewer tokens")
 
@@ -119,15 +120,7 @@ def test_what_a_run_has_trained_is_refused_with_its_experiment(checker: Checker,
     home = checker.folder / "home"
     home.mkdir()
     with closing(Journal(home / "state.db")) as journal:
-        run = journal.create_run(
-            tag="mar12",
-            repository=repository,
-            base_branch="main",
-            base_commit=commit,
-            metric="val_bpb",
-            goal=Goal.MINIMIZE,
-            time_budget=60,
-        )
+        run = make_run(journal, repository=repository, base_commit=commit, time_budget=60.0)
         step = Experiment(run.id, 0, Stage.PROPOSED, "more contrast", "", "ann", commit)
         journal.record(replace(step, program=fingerprint(source)))
     code, found = checker.json(source, "--repo", str(repository))

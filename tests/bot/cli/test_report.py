@@ -11,9 +11,10 @@ import pytest
 from bot.cli.report import report_of_file, report_of_run
 from bot.setup.settings import Settings, load_settings
 from loop.errors import UserError
-from loop.experiment import Goal, RunState
+from loop.experiment import RunState
 from loop.shell import own_command
 from loop.store.journal import Journal
+from tests.loop.store.test_journal import make_run
 
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
 KEYS = "tag experiments keep discard crash skipped baseline best best_commit gain gains"
@@ -123,15 +124,7 @@ def test_a_run_without_its_bot_is_not_said_to_run(
 ) -> None:
     settings.home.mkdir()
     journal = Journal(settings.home / "state.db")
-    run = journal.create_run(
-        tag="mar12",
-        repository=tmp_path,
-        base_branch="main",
-        base_commit="a" * 40,
-        metric="val_bpb",
-        goal=Goal.MINIMIZE,
-        time_budget=300.0,
-    )
+    run = make_run(journal, repository=tmp_path)
     report_of_run(settings, None).show(UTC)
     assert capsys.readouterr().out.endswith(
         f"\nNo bot is running: `{own_command('up', settings.home)}` continues it\n"

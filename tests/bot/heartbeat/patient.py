@@ -20,7 +20,6 @@ from loop.experiment import (
     Ending,
     Event,
     EventKind,
-    Goal,
     Purpose,
     Reason,
     Run,
@@ -33,7 +32,7 @@ from loop.machine import ClockWatch
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.journal import Journal
 from notifiers.text.words import reason_text
-from tests.loop.store.test_journal import make_experiment
+from tests.loop.store.test_journal import make_experiment, make_run
 from tests.loop.trainings import trained
 
 
@@ -92,15 +91,7 @@ class Patient:
         self.now = 50_000.0
         self.slept = 0.0
         self.journal = Journal(home / "state.db")
-        self.run = self.journal.create_run(
-            tag="mar12",
-            repository=home,
-            base_branch="main",
-            base_commit="0" * 40,
-            metric="val_bpb",
-            goal=Goal.MINIMIZE,
-            time_budget=300.0,
-        )
+        self.run = make_run(self.journal, repository=home)
         self.house = House(home, self.journal)
         self.house.states = [LoopState(self.run)]
         self.outside: list[Sequence[str]] = []

@@ -16,7 +16,6 @@ from loop.experiment import (
     Cause,
     Ending,
     EventKind,
-    Goal,
     Purpose,
     Reason,
     RunState,
@@ -29,7 +28,7 @@ from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State
 from notifiers.delivery.delivery import read_pending
 from tests.loop.fake_gpu import FakeGpu
-from tests.loop.store.test_journal import make_experiment
+from tests.loop.store.test_journal import make_experiment, make_run
 from tests.loop.trainings import trained
 from tests.notifiers.golden import check_one
 
@@ -43,15 +42,7 @@ class WakeUpReport:
         self.home = home
         self.now = EVENING
         self.journal = Journal(home / "state.db", clock=lambda: self.now)
-        self.run = self.journal.create_run(
-            tag="mar12",
-            repository=home,
-            base_branch="main",
-            base_commit="0" * 40,
-            metric="val_bpb",
-            goal=Goal.MINIMIZE,
-            time_budget=300.0,
-        )
+        self.run = make_run(self.journal, repository=home)
 
     def note(self, kind: EventKind, **data: object) -> None:
         self.now += 60.0

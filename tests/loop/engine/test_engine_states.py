@@ -283,7 +283,7 @@ def test_git_follows_a_command_that_failed_on_the_way_while_all_lanes_train(
 @pytest.mark.parametrize(
     ("machine", "examples", "steps"),
     [
-        (EngineStates, 12, 20),
+        (EngineStates, 9, 20),
         pytest.param(EngineStates, 500, 30, marks=pytest.mark.slow, id="at length"),
         pytest.param(LaneStates, 500, 30, marks=pytest.mark.slow, id="lanes at length"),
     ],

@@ -103,7 +103,7 @@ async def test_only_where_nobody_has_anything_there_is_nothing(institute: Instit
         await researcher.propose(institute.context())
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["good", "refused", "nonsense", "down", "broken"]), st.integers(0, 2000)),

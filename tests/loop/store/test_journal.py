@@ -51,15 +51,22 @@ def run(journal: Journal) -> Run:
     return make_run(journal)
 
 
-def make_run(journal: Journal, tag: str = "mar12") -> Run:
+def make_run(
+    journal: Journal,
+    tag: str = "mar12",
+    *,
+    repository: Path = Path("/somewhere"),
+    base_commit: str = "a" * 40,
+    time_budget: float = 300.0,
+) -> Run:
     return journal.create_run(
         tag=tag,
-        repository=Path("/somewhere"),
+        repository=repository,
         base_branch="main",
-        base_commit="a" * 40,
+        base_commit=base_commit,
         metric="val_bpb",
         goal=Goal.MINIMIZE,
-        time_budget=300.0,
+        time_budget=time_budget,
     )
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from loop.errors import UserError
-from loop.experiment import EventKind, Goal
+from loop.experiment import EventKind
 from loop.store.journal import Journal
 from loop.store.patience import Blocked
+from tests.loop.store.test_journal import make_run
 
 pytestmark = pytest.mark.usefixtures("tables_by_migrations")
 
@@ -32,15 +33,7 @@ class Waiting:
     def __init__(self, path: Path) -> None:
         self.ending = threading.Event()
         self.journal = Journal(path, patience=inf, ending=self.ending)
-        self.run = self.journal.create_run(
-            tag="a",
-            repository=Path("/somewhere"),
-            base_branch="main",
-            base_commit="a" * 40,
-            metric="val_bpb",
-            goal=Goal.MINIMIZE,
-            time_budget=300,
-        )
+        self.run = make_run(self.journal, "a")
         self._threads = ThreadPoolExecutor()
 
     def note(self, text: str) -> Future[None]:

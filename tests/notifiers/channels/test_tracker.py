@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import Ending, EventKind, Goal, Run, Status
+from loop.experiment import Ending, EventKind, Run, Status
 from loop.store.journal import Journal
 from notifiers.channels.tracker import Tracker
 from tests.loop.proposers.contexts import trial
+from tests.loop.store.test_journal import make_run
 from tests.loop.trainings import trained
 
 LIBRARY = """
@@ -38,15 +39,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @pytest.fixture
 def run(journal: Journal) -> Run:
-    return journal.create_run(
-        tag="mar12",
-        repository=Path("/repository"),
-        base_branch="main",
-        base_commit="b" * 40,
-        metric="val_bpb",
-        goal=Goal.MINIMIZE,
-        time_budget=300.0,
-    )
+    return make_run(journal)
 
 
 @pytest.fixture

@@ -207,4 +207,4 @@ def is_card(head: str) -> bool:
 
 
 TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestDeliveries.settings = settings(max_examples=16, stateful_step_count=25, deadline=None)

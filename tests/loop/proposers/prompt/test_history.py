@@ -43,7 +43,7 @@ def test_with_room_everything_is_told_once(statuses: list[Status]) -> None:
 
 
 @given(st.lists(st.sampled_from([K, D, D, C]), min_size=45, max_size=110), st.integers(200, 3000))
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_what_was_told_begins_in_the_same_way_until_a_block_is_full(
     statuses: list[Status], room: int
 ) -> None:
