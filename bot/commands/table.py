@@ -259,12 +259,15 @@ def without_run(pressed: str) -> tuple[str, int | None]:
     return (pressed[: found.start()], int(found[1])) if found else (pressed, None)
 
 
+_KEYS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # what was pasted along with a text, and nobody sees
+
+
 def parse(text: str) -> Call:
-    name, _, rest = text.strip().partition(" ")
+    name, *rest = _KEYS.sub("", text).split(maxsplit=1) or [""]
     if not name:
         raise UserError("No command given: /help lists the commands.")
     command = find_command(name)
-    return Call(command, _match(command, rest.strip()))
+    return Call(command, _match(command, "".join(rest).strip()))
 
 
 _ALIASES = {"again": "rerun"}

@@ -52,9 +52,8 @@ def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) 
         head = _commit(git, run, group, parent=head)
     _set_refs(git, {f"refs/heads/{name}": (head, before), f"{_MADE}{run.tag}": (head, None)})
     patch = git("format-patch", *_PATCH, f"{run.base_commit}..{head}") + "\n"
-    remotes = tuple(git("remote").split())
-    commits = 1 if squash else len(keeps)
-    return TidyBranch(name, head, commits, patch.encode("utf-8", "surrogateescape"), remotes)
+    made, remotes = patch.encode("utf-8", "surrogateescape"), tuple(git("remote").split())
+    return TidyBranch(name, head, 1 if squash else len(keeps), made, remotes)
 
 
 def _check_there(git: Git, keeps: Sequence[Experiment], *, squash: bool) -> None:

@@ -69,7 +69,7 @@ def render(
     sees: a button shows it to all.
     """
     text, fixed = clean(message.text).strip("\n"), clean(message.block).strip("\n")
-    note = shorten(clean(note), _NOTE)
+    note, share = shorten(clean(note), _NOTE), clean(share)
     shown_text, shown_fixed = shorten(text, _TEXT), shorten(fixed, BLOCK_TEXT)
     blocks = [_rich("rich_text_section", piece) for piece in _pieces(shown_text)]
     if shown_fixed.strip():

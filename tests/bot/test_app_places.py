@@ -14,7 +14,7 @@ from bot.commands.pairing import START
 from loop.experiment import RunState, Stage
 from tests.bot.real_bot import Process, gated, read_until
 from tests.bot.test_app_chats import ANN, World, world
-from tests.servers.telegram_api import Chat, Post
+from tests.servers.telegram_api import DATE, Chat, Post
 
 __all__ = ["world"]
 
@@ -133,3 +133,37 @@ async def test_each_run_has_a_topic_with_its_messages_and_answers_about_it(teleg
     digests = [post for post in api.posts if re.match(r"Experiment #\d+: ", post.text)]
     assert digests
     assert all(post.topic for post in digests)
+
+
+async def test_a_group_that_becomes_a_supergroup_is_steered_by_the_same_people_after_a_restart_too(
+    telegram: World,
+) -> None:
+    api = telegram.telegram.api
+    old, new, stranger = -5, -1005, 8
+    api.chats[old] = Chat(old, "group")
+    telegram.bot.environment |= {"TELEGRAM_CHAT_IDS": str(old), "TELEGRAM_USER_IDS": str(ANN)}
+    gate = gated(telegram.bot)
+
+    async def said(text: str) -> Post:
+        return await telegram.post(lambda post: post.chat == new and post.text.startswith(text))
+
+    async with telegram.running():
+        api.say("/start_run toy go", chat=old)
+        await telegram.said("Run toy: running")
+        await telegram.until(lambda journal: [e.stage for e in journal.undecided(1)] == [Stage.TRAINING])
+        api.chats[new], api.chats[old].moved_to = Chat(new, "supergroup"), new
+        moved = {"message_id": 901, "date": DATE, "chat": {"id": new, "type": "supergroup"}}
+        api.update(message={**moved, "migrate_from_chat_id": old})
+        ignored = [api.say("/pause", chat=new, user=stranger)["message"]["message_id"]]
+        api.say("/pause", chat=new)
+        assert (await said("Run toy pauses after the current experiment")).reply_to
+        gate.touch()
+        await said("Experiment #0: baseline")
+        await telegram.until(lambda journal: journal.runs()[0].state is RunState.PAUSED)
+    async with telegram.running():  # the settings have the old id
+        await said("Run toy: paused since")
+        ignored += [api.say("/resume", chat=new, user=stranger)["message"]["message_id"]]
+        api.say("/resume", chat=new)
+        await said("Run toy continues")
+        await said("Experiment #1: ")
+    assert not [post for post in api.posts if post.reply_to in ignored]

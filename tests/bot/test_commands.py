@@ -48,6 +48,12 @@ def test_arguments_are_told_apart_by_their_kind() -> None:
     assert parse("/idea  make it  wider ").text("text") == "make it  wider"
 
 
+def test_what_keys_and_line_breaks_leave_in_a_text_is_no_part_of_a_command() -> None:
+    assert parse("/help\x03\x04").command.name == "help"
+    assert parse("\x1b/pause\tnow").has("now")
+    assert parse("/idea\nmake it\nwider").text("text") == "make it\nwider"
+
+
 def test_only_what_ends_a_training_is_perishable() -> None:
     late = {command.name for command in COMMANDS if parse(command.example).perishable}
     assert late == {"pause", "stop", "skip"}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loop.text import clean
@@ -25,6 +25,7 @@ MESSAGES = st.builds(
 PICTURES = st.lists(st.builds(Picture, st.just("F1"), ANY_TEXT | LONG), max_size=8)
 
 
+@example(Message(""), "", [], "\ud800")  # half a character, in a command that was typed
 @given(MESSAGES, ANY_TEXT, PICTURES, ANY_TEXT | LONG)
 def test_slack_takes_any_message(message: Message, note: str, pictures: list[Picture], share: str) -> None:
     rendered = render(message, note=note, pictures=pictures, share=share)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -235,6 +235,37 @@ def test_a_tap_beside_a_mark_opens_a_sheet_and_closing_leads_back_to_the_place(s
     shown.wait_for_url(lambda url: "#" not in url)
     assert not shown.locator("#view").is_visible()
     assert shown.evaluate("scrollY") == 150
+
+
+_FOCUSED = """() => {
+  const element = document.activeElement, style = getComputedStyle(element);
+  return [element.textContent.trim(), style.outlineStyle, style.outlineWidth, !!element.closest("dialog")];
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(390, 844), (1280, 900)], ids=["phone", "desk"])
+def test_by_keys_alone_one_sees_where_one_is_opens_an_experiment_and_comes_back(
+    shown: Page, theme: Literal["light", "dark"], size: tuple[int, int]
+) -> None:
+    shown.set_viewport_size({"width": size[0], "height": size[1]})
+    shown.emulate_media(color_scheme=theme)
+    stops = []
+    for _ in range(8):  # the best, the chart's buttons and one mark of it, the keeps
+        shown.keyboard.press("Tab")
+        text, line, width, _ = shown.evaluate(_FOCUSED)
+        assert (line, width) == ("solid", "2px"), text
+        stops.append(text)
+    assert stops[0].startswith("#")
+    before = shown.evaluate("scrollY")
+    shown.keyboard.press("Enter")
+    shown.wait_for_selector("#view[open]")
+    assert shown.evaluate(_FOCUSED)[1:] == ["solid", "2px", True]
+    shown.keyboard.press("Escape")
+    shown.wait_for_selector("#view", state="hidden")
+    assert shown.evaluate(_FOCUSED) == [stops[-1], "solid", "2px", False]
+    assert shown.evaluate("scrollY") == before
+    assert "#" not in shown.url
 
 
 def test_two_experiments_are_compared_by_facts_constants_and_loss(shown: Page) -> None:
