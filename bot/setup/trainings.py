@@ -21,7 +21,8 @@ from loop.evaluation.evaluator import NONE, Description, Evaluator, command_of, 
 from loop.files import remove
 from loop.git.checkout import Source
 from loop.git.commands import locate
-from loop.git.repository import EVALUATOR, ignored_mentions, inspect, with_imports
+from loop.git.repository import EVALUATOR, RepositoryFacts, ignored_mentions, inspect, with_imports
+from loop.lanes.node_setup import make_bundle
 from loop.process.environment import (
     Launch,
     Launcher,
@@ -52,7 +53,7 @@ def start_checks(
 ) -> tuple[Check, ...]:
     """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which."""
     if settings.executor == "ray":  # each node is looked at as it is prepared
-        return examine(settings)
+        return (*examine(settings), *_sent_to_nodes(settings))
     return (*examine(settings), *examine_trainings(settings, environ, sandbox, quickly=quickly))
 
 
@@ -87,15 +88,12 @@ def _repository(
     settings: Settings, repository: Path, project: Path, environment: Mapping[str, str]
 ) -> Generator[Check, None, tuple[Path, str, Path | None] | None]:
     """Look at a repository's files; return where a training's are, their commit and the checkout."""
-    editable = settings.editable
-    try:
-        facts = inspect(repository, settings.base_branch or None, editable=editable, frozen=settings.frozen)
-    except UserError:  # a check of its own says so
+    facts = _facts(settings, repository)
+    if facts is None:
         return None
     commit, checkout = facts.base_commit, locate(repository).top
     try:
-        frozen = with_imports(repository, commit, settings.frozen, editable=editable)
-        source = Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
+        source = _source(settings, repository, commit)
         source.fill(project, commit)
         source.write_editable(project, facts.source)
     except UserError as error:
@@ -110,6 +108,33 @@ def _repository(
         yield from _mentions(settings, checkout)
     yield _python(settings, project, checkout, environment)
     return project, commit, checkout
+
+
+def _facts(settings: Settings, repository: Path) -> RepositoryFacts | None:
+    """Return what is known of a repository, None where a check of its own says what is wrong."""
+    with suppress(UserError):
+        branch = settings.base_branch or None
+        return inspect(repository, branch, editable=settings.editable, frozen=settings.frozen)
+    return None
+
+
+def _source(settings: Settings, repository: Path, commit: str) -> Source:
+    editable = settings.editable
+    frozen = with_imports(repository, commit, settings.frozen, editable=editable)
+    return Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
+
+
+def _sent_to_nodes(settings: Settings) -> Iterator[Check]:
+    """Look whether all files that the nodes of a cluster are sent are here."""
+    facts = _facts(settings, settings.repository) if settings.repository else None
+    if settings.repository and facts:
+        try:
+            source = _source(settings, settings.repository, facts.base_commit)
+            make_bundle(source, facts.base_commit, facts.source)
+        except UserError as error:
+            yield Check("files", False, str(error))
+        else:
+            yield Check("files", True, f"every file of commit {facts.base_commit[:7]} is here")
 
 
 def _mentions(settings: Settings, checkout: Path) -> Iterator[Check]:
