@@ -218,15 +218,23 @@ class Settings(BaseModel):
             raise ValueError("SLACK_LISTEN needs SLACK_SIGNING_SECRET.")
         if self.telegram_webhook_url and not self.telegram_webhook_secret:
             raise ValueError("TELEGRAM_WEBHOOK_URL needs TELEGRAM_WEBHOOK_SECRET.")
-        if self.executor == "ray":
-            if not self.ray_address or "://" in self.ray_address:
-                raise ValueError(
-                    "EXECUTOR=ray needs RAY_ADDRESS, such as 10.0.0.1:6379; auto on its head node."
-                )
-            if self.repository is None:
-                raise ValueError("EXECUTOR=ray needs REPOSITORY: `autoresearch init DIR` makes one.")
         if self.editable in self.frozen:
             raise ValueError(f"{self.editable} cannot be both EDITABLE and FROZEN.")
+        return self
+
+    @model_validator(mode="after")
+    def _fit_a_cluster(self) -> Settings:
+        if self.executor != "ray":
+            return self
+        if not self.ray_address or "://" in self.ray_address:
+            raise ValueError("EXECUTOR=ray needs RAY_ADDRESS, such as 10.0.0.1:6379; auto on its head node.")
+        if self.repository is None:
+            raise ValueError("EXECUTOR=ray needs REPOSITORY: `autoresearch init DIR` makes one.")
+        if self.link_paths:
+            raise ValueError(
+                "EXECUTOR=ray cannot use LINK_PATHS, files of this machine's checkout: let the program read "
+                "them by an absolute path that DATA_PATHS names, and put them there on each node."
+            )
         return self
 
 

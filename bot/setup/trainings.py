@@ -23,6 +23,7 @@ from loop.git.checkout import Source
 from loop.git.commands import locate
 from loop.git.repository import EVALUATOR, RepositoryFacts, ignored_mentions, with_imports
 from loop.lanes.cache import fill_anew
+from loop.lanes.node_setup import make_bundle
 from loop.process.environment import (
     Launch,
     Launcher,
@@ -55,7 +56,7 @@ def start_checks(
     """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which."""
     checks = examine(settings, facts)
     if settings.executor == "ray":  # each node is looked at as it is prepared
-        return checks
+        return (*checks, *_sent_to_nodes(settings, facts))
     found = (*checks, *examine_trainings(settings, environ, sandbox, quickly=quickly, facts=facts))
     return tuple(sorted(found, key=lambda check: check.name == DATA))  # what prepares it needs the others
 
@@ -97,15 +98,12 @@ def _repository(
     facts: RepositoryFacts | None,
 ) -> Generator[Check, None, tuple[Path, str, Path | None] | None]:
     """Look at a repository's files; return where a training's are, their commit and the checkout."""
-    editable = settings.editable
-    try:
-        facts = facts or facts_of(settings, repository)
-    except UserError:  # a check of its own says so
+    facts = facts or _facts(settings, repository)
+    if facts is None:
         return None
     commit, checkout = facts.base_commit, locate(repository).top
     try:
-        frozen = with_imports(repository, commit, settings.frozen, editable=editable)
-        source = Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
+        source = _source(settings, repository, commit)
         fill_anew(source, project, commit, facts.source)
     except UserError as error:
         yield Check("files", False, str(error))
@@ -119,6 +117,31 @@ def _repository(
         yield from _mentions(settings, checkout)
     yield _python(settings, project, checkout, environment)
     return project, commit, checkout
+
+
+def _facts(settings: Settings, repository: Path) -> RepositoryFacts | None:
+    """Return what is known of a repository, None where a check of its own says what is wrong."""
+    with suppress(UserError):
+        return facts_of(settings, repository)
+    return None
+
+
+def _source(settings: Settings, repository: Path, commit: str) -> Source:
+    editable = settings.editable
+    frozen = with_imports(repository, commit, settings.frozen, editable=editable)
+    return Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
+
+
+def _sent_to_nodes(settings: Settings, facts: RepositoryFacts | None) -> Iterator[Check]:
+    """Look whether all files that the nodes of a cluster are sent are here."""
+    if settings.repository and (facts := facts or _facts(settings, settings.repository)):
+        try:
+            source = _source(settings, settings.repository, facts.base_commit)
+            make_bundle(source, facts.base_commit, facts.source)
+        except UserError as error:
+            yield Check("files", False, str(error))
+        else:
+            yield Check("files", True, f"every file of commit {facts.base_commit[:7]} is here")
 
 
 def _mentions(settings: Settings, checkout: Path) -> Iterator[Check]:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.files import remove
-from loop.git.commands import Git, locate
+from loop.git.checkout import Source
+from loop.git.commands import Git
 from loop.logs.error_line import error_line
 from loop.logs.tail import read_tail
 from loop.process.environment import PREPARE, Launch, interpreter_of
@@ -26,6 +27,7 @@ from loop.process.liveness import end_orphan, find_marked
 from loop.program.data_paths import find_data
 
 HOME = "AUTORESEARCH_NODE_HOME"  # where lanes keep their files, in the environment of `ray start`
+MOST_FILES = 500_000_000  # bytes of a run; the bot keeps them in memory for nodes that come later
 PREPARE_SECONDS = 3600.0  # for prepare.py to fetch and tokenize
 
 _PACKAGES = """\
@@ -81,35 +83,55 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def make_bundle(repository: Path, commit: str) -> tuple[str, bytes]:
-    """Return the files of a commit as a bundle, and what they are called there: a commit without history.
+def make_bundle(source: Source, commit: str, program: str) -> tuple[str, bytes]:
+    """Return the files of a training as a bundle, and what they are called there: a commit without history.
 
-    A run changes only its editable file, which is sent with each training, so one bundle a run is enough.
+    `program` is the editable file of `commit`. Files of submodules and of Git LFS are in it as any others, as
+    a node has neither. A run changes only its editable file, which is sent with each training, so one bundle
+    a run is enough.
+
+    Raises:
+        UserError: they are too large to be sent to every lane.
     """
-    git = Git(locate(repository).common)
     nobody = {
         f"GIT_{who}_{what}": "autoresearch" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
     dates = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
-    root = git("commit-tree", f"{commit}^{{tree}}", environment={**nobody, **dates})
-    ref = f"refs/autoresearch-nodes/{root}"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bundle"
-        git("update-ref", ref, root)
-        try:
-            git("bundle", "create", "--quiet", str(path), ref)
-        finally:
-            git("update-ref", "-d", ref)
-        return root, path.read_bytes()
+    with tempfile.TemporaryDirectory() as name:
+        folder, files = Path(name), Path(name) / "files"
+        source.fill(files, commit)
+        source.write_editable(files, program)
+        size = sum(file.lstat().st_size for file in files.rglob("*"))
+        if size > MOST_FILES:
+            raise UserError(
+                f"The files of commit {commit[:7]} have {size / 1e6:,.0f} MB, and {MOST_FILES / 1e6:,.0f} MB "
+                "is the most that is sent to nodes: let the program read data by an absolute path that "
+                "DATA_PATHS names, and put it there on each node."
+            )
+        git = make_clone(folder / "git")
+        (git.directory / "info").mkdir()
+        as_they_are = "* -filter -text -ident -working-tree-encoding\n"
+        (git.directory / "info" / "attributes").write_text(as_they_are)
+        git("add", "--all", "--force", work_tree=files, index=folder / "index")
+        tree = git("write-tree", index=folder / "index")
+        root = git("commit-tree", tree, environment={**nobody, **dates})
+        git("update-ref", "refs/heads/run", root)
+        git("bundle", "create", "--quiet", str(folder / "bundle"), "refs/heads/run")
+        return root, (folder / "bundle").read_bytes()
+
+
+def make_clone(path: Path) -> Git:
+    path.mkdir(parents=True, exist_ok=True)
+    git = Git(path)
+    git("init", "--quiet", "--bare", "--template=", str(path))
+    return git
 
 
 def unbundle(clone: Path, commit: str, bundle: bytes) -> Path:
     """Return the clone that has this commit, made of a bundle unless it is there."""
-    git = Git(clone)
-    if clone.exists() and git.commit_of(commit):
+    if clone.exists() and Git(clone).commit_of(commit):
         return clone
-    clone.mkdir(parents=True, exist_ok=True)
-    git("init", "--quiet", "--bare", "--template=", str(clone))
+    git = make_clone(clone)
     with tempfile.NamedTemporaryFile(dir=clone) as file:
         file.write(bundle)
         file.flush()

@@ -22,6 +22,7 @@ from loop.errors import UserError
 from loop.evaluation.evaluator import Description, Score, Scorer
 from loop.experiment import Experiment, Reason, Run, Training
 from loop.files import remove, writing
+from loop.git.checkout import Source
 from loop.lanes.cluster import TAMPERED, Cluster, RemoteTraining, node_reason, unlike
 from loop.lanes.node import Attempt, Prepared, Recipe
 from loop.lanes.node_setup import make_bundle
@@ -65,13 +66,12 @@ class RemoteTrainings(Trainings):
         """
         recipe = self.plan.recipe
         assert recipe is not None, "it is for other machines"
-        if self.plan.link_paths:
-            raise UserError("LINK_PATHS needs EXECUTOR=local: name data on the nodes by absolute paths.")
-        commit, bundle = make_bundle(self.workspace.repository, run.base_commit)
-        source = self.workspace.source(run.base_commit)
-        recipe = replace(
-            recipe, run=self._key, commit=commit, source=source, evaluates=self.has_evaluator(run)
+        text = self.workspace.source(run.base_commit)
+        files = Source(
+            self.workspace.repository, run.base_commit, editable=recipe.editable, frozen=recipe.frozen
         )
+        commit, bundle = make_bundle(files, run.base_commit, text)
+        recipe = replace(recipe, run=self._key, commit=commit, source=text, evaluates=self.has_evaluator(run))
         self._given = recipe, bundle
         self._report(run)(f"{len(self._slots)} lanes prepare data and packages, once a node")
         try:

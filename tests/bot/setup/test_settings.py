@@ -426,6 +426,12 @@ def test_ray_needs_the_address_of_a_cluster_that_the_bot_is_part_of(address: str
         load_settings(Path("none.env"), given)
 
 
+def test_nodes_have_no_files_of_this_checkout(tmp_path: Path) -> None:
+    given = {"EXECUTOR": "ray", "RAY_ADDRESS": "auto", "REPOSITORY": str(tmp_path), "LINK_PATHS": "data"}
+    with pytest.raises(UserError, match=r"EXECUTOR=ray cannot use LINK_PATHS.* DATA_PATHS"):
+        load_settings(Path("none.env"), given)
+
+
 def test_ray_trains_a_repository_and_no_template() -> None:
     with pytest.raises(UserError, match="EXECUTOR=ray needs REPOSITORY"):
         load_settings(Path("none.env"), {"EXECUTOR": "ray", "RAY_ADDRESS": "auto"})

@@ -9,7 +9,7 @@ import pytest
 
 from bot.setup.doctor import Check, nearest
 from bot.setup.settings import load_settings
-from bot.setup.trainings import evaluation_check, examine_trainings, sandbox_check
+from bot.setup.trainings import evaluation_check, examine_trainings, sandbox_check, start_checks
 from loop.errors import UserError
 from loop.process.environment import find_uv
 from loop.sandbox.proof import Check as Attempt
@@ -169,6 +169,9 @@ def test_content_that_git_lfs_has_not_fetched_fails_and_the_rest_is_examined(
     assert check.ok is False
     assert f"run `git lfs pull` in {folder}" in check.detail
     assert named(checks, "training")[0].ok
+    given = {"EXECUTOR": "ray", "RAY_ADDRESS": "auto", "REPOSITORY": str(folder)}
+    sent = named(list(start_checks(load_settings(Path("none.env"), given), {})), "files")
+    assert sent == [check], "nodes have nothing but what they are sent"
 
 
 def test_ignored_data_that_the_program_names_is_a_warning(
