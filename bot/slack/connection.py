@@ -217,7 +217,6 @@ class HttpLine:
 
     async def _receive(self, request: web.BaseRequest) -> web.Response:
         from aiohttp import web
-        from slack_bolt.adapter.aiohttp import to_aiohttp_response
 
         body = await request.read()
         timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
@@ -227,7 +226,9 @@ class HttpLine:
             return web.json_response({"error": "invalid signature"}, status=401)
         self._last_seen = time.time()
         asked = AsyncBoltRequest(body=body.decode(), headers=dict(request.headers))
-        return await to_aiohttp_response(await self._app.async_dispatch(asked))
+        answer = await self._app.async_dispatch(asked)
+        headers = answer.first_headers_without_set_cookie()
+        return web.Response(status=answer.status, body=answer.body.encode(), headers=headers)
 
     def is_signed(self, body: bytes, timestamp: str, signature: str) -> bool:
         try:
