@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from bot.commands.access import AllowList, Request, Sender
@@ -73,6 +76,18 @@ class Platform:
     allowed: Callable[[Settings], AllowList]
     connect: Callable[[Settings, Answer, Clock], Connection | None]
     pairs: bool = False
+
+
+@contextmanager
+def instead(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
+    """Let imports within get these in place of what has these names; None: as if it were not installed."""
+    absent = [name for name in modules if name not in sys.modules]
+    sys.modules.update({name: modules[name] for name in absent})  # type: ignore[misc] # None is for that
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def require_token(token: str, setting: str, *, begins: str, example: str) -> None:

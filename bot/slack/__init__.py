@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 from bot.chat_checks import check_slack
 from bot.commands.access import AllowList
 from bot.commands.table import COMMANDS, Command
-from bot.front import Answer, Connection, Platform, require_token
+from bot.front import Answer, Connection, Platform, instead, require_token
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from bot.slack.requests import TRY_THIS
@@ -31,8 +32,11 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     token = settings.slack_bot_token.get_secret_value()
     if not token:
         return None
-    from bot.slack.front import SlackFront
-    from notifiers.channels.slack import SlackChannel, make_client
+    server = ModuleType("aiohttp.web")  # 2 MB that slack_bolt names in types, and uses in a server of its own
+    vars(server)["__getattr__"] = lambda _: None
+    with instead({server.__name__: server}):
+        from bot.slack.front import SlackFront
+        from notifiers.channels.slack import SlackChannel, make_client
 
     app_token = settings.slack_app_token.get_secret_value()
     require_token(token, "SLACK_BOT_TOKEN", begins="xox.-", example="xoxb-…")

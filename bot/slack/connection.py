@@ -8,11 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiohttp import web
-from slack_bolt.adapter.aiohttp import to_aiohttp_response
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.request.async_request import AsyncBoltRequest
@@ -21,9 +19,12 @@ from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
 from loop.errors import UserError
-from notifiers.channels.network import bypasses_proxy, listening
+from notifiers.channels.network import bypasses_proxy
 from notifiers.channels.slack import SlackRefusedError, slack_errors
 from notifiers.message import UnreachableError
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +204,8 @@ class HttpLine:
         return self._last_seen
 
     async def serve(self) -> None:
+        from notifiers.channels.listener import listening
+
         host, port = self._address
         try:
             async with listening(host, port, PATH, self._receive):
@@ -213,6 +216,8 @@ class HttpLine:
             self._listening = False
 
     async def _receive(self, request: web.BaseRequest) -> web.Response:
+        from aiohttp import web
+
         body = await request.read()
         timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
         signature = request.headers.get("X-Slack-Signature", "")
@@ -221,7 +226,9 @@ class HttpLine:
             return web.json_response({"error": "invalid signature"}, status=401)
         self._last_seen = time.time()
         asked = AsyncBoltRequest(body=body.decode(), headers=dict(request.headers))
-        return await to_aiohttp_response(await self._app.async_dispatch(asked))
+        answer = await self._app.async_dispatch(asked)
+        headers = answer.first_headers_without_set_cookie()
+        return web.Response(status=answer.status, body=answer.body.encode(), headers=headers)
 
     def is_signed(self, body: bytes, timestamp: str, signature: str) -> bool:
         try:

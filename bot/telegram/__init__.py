@@ -5,15 +5,13 @@ python-telegram-bot is imported only where a token is set.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from bot.chat_checks import check_telegram
 from bot.commands.access import Access, AllowList, Sender
 from bot.commands.table import COMMANDS
-from bot.front import Answer, Connection, Platform, require_token
+from bot.front import Answer, Connection, Platform, instead, require_token
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from notifiers.delivery.rate_limit import Clock, Spacing, all_telegram_chats, telegram_spacing
@@ -28,7 +26,9 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     token = settings.telegram_bot_token.get_secret_value()
     if not token:
         return None
-    with _left_out("httpx._main", "cryptography", "tornado"):
+    # httpx brings a command line along and python-telegram-bot a web server and what Telegram's passports are
+    # deciphered with: 14 MB of which nothing is used.
+    with instead({"httpx._main": None, "cryptography": None, "tornado": None}):
         from bot.telegram.connection import Webhook
         from bot.telegram.front import TelegramFront
         from notifiers.channels.telegram import ForumChannel, TelegramChannel
@@ -86,19 +86,3 @@ def told_places(places: Collection[str]) -> list[str]:
 
 
 TELEGRAM = Platform("telegram", _allowed, _connect, pairs=True)
-
-
-@contextmanager
-def _left_out(*modules: str) -> Iterator[None]:
-    """Let imports within take these modules for not installed, as their importers can do without them.
-
-    httpx brings a command line along and python-telegram-bot a web server and what Telegram's passports are
-    deciphered with: 14 MB of which nothing is used.
-    """
-    absent = [name for name in modules if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in absent:
-            del sys.modules[name]

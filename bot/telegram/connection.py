@@ -281,7 +281,7 @@ class Line:
 
     async def _listen(self, webhook: Webhook) -> None:
         """Listen ourselves: the library's server has no bounds."""
-        from notifiers.channels.network import listening
+        from notifiers.channels.listener import listening
 
         path = urlsplit(webhook.url).path or "/"
         receive = functools.partial(self._take_post, webhook.secret)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from urllib.parse import urlencode
 
 import psutil
 import pytest
@@ -16,6 +17,9 @@ from loop.errors import UserError
 from loop.experiment import RunState, Stage
 from loop.store.journal import Journal
 from tests.bot.real_bot import Process, RealBot
+from tests.bot.slack.test_http import FORM, SECRET, Slack
+from tests.servers.ports import free_port
+from tests.servers.slack_payloads import command
 from tests.servers.slack_rules import pictures
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHANNEL
@@ -66,6 +70,10 @@ class World:
 
         while not holds():  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
+
+    def log(self) -> str:
+        log = self.bot.home / "bot.log"
+        return log.read_text() if log.exists() else ""
 
     async def post(self, condition: Callable[[Post], bool]) -> Post:
         """Wait for a message in the Telegram chat."""
@@ -146,7 +154,7 @@ async def test_a_night_from_the_phone(world: World) -> None:
         await world.said("is stopped")
     assert all(post.chat == ANN for post in api.posts)
     assert world.bot.json("status")["state"] == "stopped"
-    log = (world.bot.home / "bot.log").read_text()
+    log = world.log()
     for secret in (TOKEN, BOT_TOKEN, APP_TOKEN):
         assert secret not in log
     assert "a stranger on telegram: user 666 in 666" in log
@@ -168,3 +176,15 @@ async def test_the_loop_goes_on_while_no_platform_answers_and_tells_it_later(wor
         await world.said("Run toy is done")
         digests = [post.text.split(":")[0] for post in api.posts if post.text.startswith("Experiment #")]
         assert digests == [f"Experiment #{number}" for number in range(3)]
+
+
+async def test_signed_requests_of_slack_are_answered(world: World) -> None:
+    port = free_port()
+    settings = {"SLACK_LISTEN": f"127.0.0.1:{port}", "SLACK_SIGNING_SECRET": SECRET, "SLACK_APP_TOKEN": ""}
+    world.bot.environment |= settings | {"TELEGRAM_BOT_TOKEN": ""}
+    world.bot.forks = False  # so that it imports of aiohttp what it comes to need, and no more
+    async with world.running():
+        while "Slack: listening for signed requests" not in world.log():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+        asked = command("status", channel=CHANNEL, response_url=world.slack.response_url())
+        assert await Slack(port).send(urlencode(asked).encode(), FORM) == (200, "")

@@ -219,6 +219,7 @@ async def test_a_tab_that_was_open_before_a_restart_is_kept_up_to_date(
         await eventually(lambda: tabs.exists() and "U0BOB" in tabs.read_text())
     only_alice = replace(ALLOWED, users={"U0ALICE": None})
     async with slack_bot(server, **options, allowed=only_alice) as bot:
+        await bot.linked(2)  # what is pressed before goes to the link of the first
         bot.card = Reply(Message("Run mar12: done"))
         await server.until(lambda: "done" in read(server))
         await press(server, "/pause")

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from notifiers.channels.network import MOST, listening
+from notifiers.channels.listener import MOST, listening
 from tests.servers.ports import free_port
 
 PATH = "/hook"
@@ -101,7 +101,7 @@ async def test_a_thousand_connections_keep_no_request_out() -> None:
 
 
 async def test_a_body_is_not_read_before_the_secret_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifiers.channels.network._LINGER", 0.05)  # seconds that the rest is waited for
+    monkeypatch.setattr("notifiers.channels.listener._LINGER", 0.05)  # seconds that the rest is waited for
     async with listener() as hook:
         reader, writer = await hook.connect()
         writer.write(b"POST /hook HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
