@@ -29,9 +29,9 @@ from bot.heartbeat.wake_up import Certifying, WakeUp
 from bot.local.server import LocalChannel, LocalServer
 from bot.local.terminal import Output, attach_terminal
 from bot.platforms import Chats, access_by, keep
+from bot.proposers import clear_agents
 from bot.reports.reporter import Reporter
 from bot.runs import Runs
-from bot.setup.proposer_factory import clear_agents
 from bot.setup.service import feed_watchdog, notify, open_state_directory
 from bot.setup.settings import Settings
 from bot.setup.template import embedded_folder

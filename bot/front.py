@@ -93,8 +93,7 @@ def instead(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
 def require_token(token: str, setting: str, *, begins: str, example: str) -> None:
     """Raise a UserError where this cannot be a token; `begins` is how one begins, as a pattern."""
     if not re.fullmatch(f"{begins}[!-~]+", token):
-        fix = "copy it again, whole and without spaces or quotes"
-        raise UserError(f"{setting} is not a token such as {example}: {fix}.")
+        raise UserError(f"{setting} is no token such as {example}: copy it again, without spaces or quotes.")
 
 
 class CommandQueue:

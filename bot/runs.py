@@ -16,8 +16,8 @@ from pathlib import Path
 from bot.current import CurrentRun
 from bot.nodes import nodes_of
 from bot.plan import make_plan
+from bot.proposers import make_researcher
 from bot.setup.doctor import Check, data_check, device, facts_of, failures, uncommitted, unused_budget
-from bot.setup.proposer_factory import make_researcher
 from bot.setup.settings import Settings
 from bot.setup.template import prepare_embedded
 from bot.setup.trainings import evaluation_check, examine_sandbox, make_launcher, start_checks

@@ -6,8 +6,8 @@ import re
 
 from bot.commands.access import Request
 from bot.commands.table import Call
+from bot.proposers import guard_of
 from bot.runs import Runs
-from bot.setup.proposer_factory import guard_of
 from bot.setup.settings import Settings
 from bot.setup.sources import SEARCH
 from loop.engine.run import Engine

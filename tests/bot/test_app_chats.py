@@ -132,7 +132,7 @@ async def test_a_night_from_the_phone(world: World) -> None:
         assert "running" in str(home["blocks"])
         assert [*pictures(home["blocks"])] == []  # there is no result yet, so no chart is drawn
         bot = psutil.Process(process.pid)
-        assert bot.memory_info().rss < 90 * 2**20  # 85 to 86 with both platforms' libraries
+        assert bot.memory_info().rss < 90 * 2**20  # about 86 with the libraries of both platforms
         mapped = [part.path for part in bot.memory_maps()]
         assert not [path for path in mapped if "/torch/" in path or "/cryptography/" in path]
         gate.touch()

@@ -25,8 +25,10 @@ from loop.store.journal import Journal
 from loop.store.spending import Budget
 from loop.text import secrets_in, without_secrets
 
-_ADDRESSES = ("ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
-"""Variables by which the providers' libraries use another server."""
+_ADDRESSES = (
+    "ANTHROPIC_BASE_URL",
+    "GOOGLE_GEMINI_BASE_URL",
+)  # of other servers, for providers' libraries
 
 
 def make_researcher(
@@ -95,7 +97,6 @@ def make_researcher(
 
 
 def guard_of(settings: Settings, run: Run, journal: Journal, workspace: Workspace) -> Guard:
-    """Return the check that every proposal of a run passes."""
     return Guard(
         frozen=module_names(workspace.frozen),
         base=functools.cache(lambda: workspace.source(run.base_commit)),

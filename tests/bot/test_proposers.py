@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bot.proposers import make_researcher
 from bot.setup.doctor import examine
-from bot.setup.proposer_factory import make_researcher
 from bot.setup.settings import load_settings
 from bot.setup.sources import KINDS, read_sources
 from loop.experiment import Reason, Run, Status
