@@ -53,7 +53,7 @@ def start_checks(
 ) -> tuple[Check, ...]:
     """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which."""
     if settings.executor == "ray":  # each node is looked at as it is prepared
-        return (*examine(settings), *_sent_to_nodes(settings))
+        return (*examine(settings), *filter(None, [_sent_to_nodes(settings)]))
     return (*examine(settings), *examine_trainings(settings, environ, sandbox, quickly=quickly))
 
 
@@ -88,12 +88,13 @@ def _repository(
     settings: Settings, repository: Path, project: Path, environment: Mapping[str, str]
 ) -> Generator[Check, None, tuple[Path, str, Path | None] | None]:
     """Look at a repository's files; return where a training's are, their commit and the checkout."""
-    facts = _facts(settings, repository)
+    editable, facts = settings.editable, _facts(settings, repository)
     if facts is None:
         return None
     commit, checkout = facts.base_commit, locate(repository).top
     try:
-        source = _source(settings, repository, commit)
+        frozen = with_imports(repository, commit, settings.frozen, editable=editable)
+        source = Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
         source.fill(project, commit)
         source.write_editable(project, facts.source)
     except UserError as error:
@@ -118,23 +119,15 @@ def _facts(settings: Settings, repository: Path) -> RepositoryFacts | None:
     return None
 
 
-def _source(settings: Settings, repository: Path, commit: str) -> Source:
-    editable = settings.editable
-    frozen = with_imports(repository, commit, settings.frozen, editable=editable)
-    return Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
-
-
-def _sent_to_nodes(settings: Settings) -> Iterator[Check]:
-    """Look whether all files that the nodes of a cluster are sent are here."""
-    facts = _facts(settings, settings.repository) if settings.repository else None
-    if settings.repository and facts:
-        try:
-            source = _source(settings, settings.repository, facts.base_commit)
-            make_bundle(source, facts.base_commit, facts.source)
-        except UserError as error:
-            yield Check("files", False, str(error))
-        else:
-            yield Check("files", True, f"every file of commit {facts.base_commit[:7]} is here")
+def _sent_to_nodes(settings: Settings) -> Check | None:
+    assert settings.repository is not None, "a cluster trains no template"
+    if (facts := _facts(settings, settings.repository)) is None:
+        return None
+    try:
+        make_bundle(settings.repository, facts.base_commit, settings.editable, facts.source)
+    except UserError as error:
+        return Check("files", False, str(error))
+    return Check("files", True, f"every file of commit {facts.base_commit[:7]} is here")
 
 
 def _mentions(settings: Settings, checkout: Path) -> Iterator[Check]:
