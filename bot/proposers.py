@@ -25,10 +25,8 @@ from loop.store.journal import Journal
 from loop.store.spending import Budget
 from loop.text import secrets_in, without_secrets
 
-_ADDRESSES = (
-    "ANTHROPIC_BASE_URL",
-    "GOOGLE_GEMINI_BASE_URL",
-)  # of other servers, for providers' libraries
+# Of other servers, for the providers' libraries.
+_ADDRESSES = ("ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
 
 
 def make_researcher(

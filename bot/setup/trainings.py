@@ -56,7 +56,7 @@ def start_checks(
     """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which."""
     checks = examine(settings, facts)
     if settings.executor == "ray":  # each node is looked at as it is prepared
-        return (*checks, *_sent_to_nodes(settings, facts))
+        return (*checks, *filter(None, [_sent_to_nodes(settings, facts)]))
     found = (*checks, *examine_trainings(settings, environ, sandbox, quickly=quickly, facts=facts))
     return tuple(sorted(found, key=lambda check: check.name == DATA))  # what prepares it needs the others
 
@@ -98,12 +98,13 @@ def _repository(
     facts: RepositoryFacts | None,
 ) -> Generator[Check, None, tuple[Path, str, Path | None] | None]:
     """Look at a repository's files; return where a training's are, their commit and the checkout."""
-    facts = facts or _facts(settings, repository)
+    editable, facts = settings.editable, facts or _facts(settings, repository)
     if facts is None:
         return None
     commit, checkout = facts.base_commit, locate(repository).top
     try:
-        source = _source(settings, repository, commit)
+        frozen = with_imports(repository, commit, settings.frozen, editable=editable)
+        source = Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
         fill_anew(source, project, commit, facts.source)
     except UserError as error:
         yield Check("files", False, str(error))
@@ -126,22 +127,15 @@ def _facts(settings: Settings, repository: Path) -> RepositoryFacts | None:
     return None
 
 
-def _source(settings: Settings, repository: Path, commit: str) -> Source:
-    editable = settings.editable
-    frozen = with_imports(repository, commit, settings.frozen, editable=editable)
-    return Source(repository, commit, editable=editable, frozen=frozen, link_paths=settings.link_paths)
-
-
-def _sent_to_nodes(settings: Settings, facts: RepositoryFacts | None) -> Iterator[Check]:
-    """Look whether all files that the nodes of a cluster are sent are here."""
-    if settings.repository and (facts := facts or _facts(settings, settings.repository)):
-        try:
-            source = _source(settings, settings.repository, facts.base_commit)
-            make_bundle(source, facts.base_commit, facts.source)
-        except UserError as error:
-            yield Check("files", False, str(error))
-        else:
-            yield Check("files", True, f"every file of commit {facts.base_commit[:7]} is here")
+def _sent_to_nodes(settings: Settings, facts: RepositoryFacts | None) -> Check | None:
+    assert settings.repository is not None, "a cluster trains no template"
+    if (facts := facts or _facts(settings, settings.repository)) is None:
+        return None
+    try:
+        make_bundle(settings.repository, facts.base_commit, settings.editable, facts.source)
+    except UserError as error:
+        return Check("files", False, str(error))
+    return Check("files", True, f"every file of commit {facts.base_commit[:7]} is here")
 
 
 def _mentions(settings: Settings, checkout: Path) -> Iterator[Check]:

@@ -83,20 +83,21 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def make_bundle(source: Source, commit: str, program: str) -> tuple[str, bytes]:
+def make_bundle(repository: Path, commit: str, editable: str, program: str) -> tuple[str, bytes]:
     """Return the files of a training as a bundle, and what they are called there: a commit without history.
 
-    `program` is the editable file of `commit`. Files of submodules and of Git LFS are in it as any others, as
-    a node has neither. A run changes only its editable file, which is sent with each training, so one bundle
-    a run is enough.
+    `program` is the text of the `editable` file. Files of submodules and of Git LFS are in it as any others,
+    as a node has neither. A run changes only its editable file, which is sent with each training, so one
+    bundle a run is enough.
 
     Raises:
-        UserError: they are too large to be sent to every lane.
+        UserError: one of them is not here, or they are too large to be sent.
     """
     nobody = {
         f"GIT_{who}_{what}": "autoresearch" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
     dates = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
+    source = Source(repository, commit, editable=editable)
     with tempfile.TemporaryDirectory() as name:
         folder, files = Path(name), Path(name) / "files"
         source.fill(files, commit)

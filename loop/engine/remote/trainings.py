@@ -22,7 +22,6 @@ from loop.errors import UserError
 from loop.evaluation.evaluator import Description, Score, Scorer
 from loop.experiment import Experiment, Reason, Run, Training
 from loop.files import remove, writing
-from loop.git.checkout import Source
 from loop.lanes.cluster import TAMPERED, Cluster, RemoteTraining, node_reason, unlike
 from loop.lanes.node import Attempt, Prepared, Recipe
 from loop.lanes.node_setup import make_bundle
@@ -67,10 +66,7 @@ class RemoteTrainings(Trainings):
         recipe = self.plan.recipe
         assert recipe is not None, "it is for other machines"
         text = self.workspace.source(run.base_commit)
-        files = Source(
-            self.workspace.repository, run.base_commit, editable=recipe.editable, frozen=recipe.frozen
-        )
-        commit, bundle = make_bundle(files, run.base_commit, text)
+        commit, bundle = make_bundle(self.workspace.repository, run.base_commit, recipe.editable, text)
         recipe = replace(recipe, run=self._key, commit=commit, source=text, evaluates=self.has_evaluator(run))
         self._given = recipe, bundle
         self._report(run)(f"{len(self._slots)} lanes prepare data and packages, once a node")

@@ -9,8 +9,9 @@ tests.benchmarks.discovery` says what this is worth.
 
 What is under way in several lanes counts as tried, with the result that is expected of it, so that lanes do
 not all try the same: a surface that knows these points has nothing more to learn there (kriging believer:
-Ginsbourger, Le Riche and Carraro 2010). What one lane alone has under way is over before the next proposal is
-trained.
+Ginsbourger, Le Riche and Carraro 2010). What lanes gain at once, each on the same head, is put together in
+few trainings: more constants are changed at a time. What one lane alone has under way is over before the next
+proposal is trained.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ NAME = "search"
 """Of the proposer, in results and digests."""
 
 _FEW = 2  # constants at once
-_MOST = 4  # where nothing helped for long, and in first tries where the noise is loud
+_MOST = 4  # where nothing helped for long, where lanes find gains apart, in first tries in loud noise
 _LOUD_MOST = 8  # after these: what only luck kept is taken back with others, not alone
 _LOUD = 1.2  # noise of one training, in what a constant moves the metric by
 _WORTH = 0.05  # share that another constant has to add to the gain
@@ -228,7 +229,8 @@ def _changes(
     for move in untried:
         yield (move,), "First try of this constant."
     options = Options(axes, trials, surface)
-    most = _LOUD_MOST if loud else _MOST if context.search_mode is SearchMode.COMBINATION else _FEW
+    together = context.search_mode is SearchMode.COMBINATION or under_way(context.experiments)
+    most = _LOUD_MOST if loud else _MOST if together else _FEW
     number = context.experiments[-1].number + 1 if context.experiments else 0
     chance = random.Random(f"{context.run.tag} {context.run.created_at} {number}")  # noqa: S311 - no secret
     why = f"Largest gain on a response surface drawn from all {len(trials.results)} results."

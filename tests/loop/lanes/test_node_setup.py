@@ -10,15 +10,19 @@ from loop.errors import UserError
 from loop.git.checkout import Source
 from loop.lanes import node_setup
 from loop.lanes.node_setup import make_bundle, unbundle
-from tests.loop.git.test_checkout import attribute, filled, lfs, nested, pointer, source, store, tree
+from tests.loop.git.test_checkout import attribute, filled, lfs, nested, pointer, store, tree
 from tests.loop.real_git import TRAIN, commit_files, git, refs, snapshot
 
 __all__ = ("lfs", "nested")  # fixtures
 
 
+def bundle_of(repository: Path) -> tuple[str, bytes]:
+    return make_bundle(repository, git(repository, "rev-parse", "HEAD"), "train.py", TRAIN)
+
+
 def on_a_node(repository: Path, folder: Path) -> Path:
     """Return the folder of a training on a node, which has nothing of the repository but a bundle."""
-    commit, bundle = make_bundle(source(repository), git(repository, "rev-parse", "HEAD"), TRAIN)
+    commit, bundle = bundle_of(repository)
     clone = unbundle(folder / "clone", commit, bundle)
     made = Source(clone, commit, editable="train.py", frozen=("prepare.py",))
     made.fill(folder / "work", commit)
@@ -46,9 +50,9 @@ def test_submodules_and_lfs_content_travel_as_files(nested: Path, lfs: Path, tmp
 
 
 def test_the_same_files_have_the_same_name_whatever_their_history(repository: Path) -> None:
-    first, _ = make_bundle(source(repository), git(repository, "rev-parse", "HEAD"), TRAIN)
+    first, _ = bundle_of(repository)
     git(repository, "commit", "--quiet", "--allow-empty", "-m", "later")
-    assert make_bundle(source(repository), git(repository, "rev-parse", "HEAD"), TRAIN)[0] == first
+    assert bundle_of(repository)[0] == first
 
 
 def test_what_is_too_large_to_be_sent_is_refused_with_the_way_out(
@@ -62,4 +66,4 @@ def test_what_is_too_large_to_be_sent_is_refused_with_the_way_out(
     with pytest.raises(
         UserError, match=r"have 2 MB, and 1 MB is the most that is sent to nodes: .* DATA_PATHS"
     ):
-        make_bundle(source(lfs), git(lfs, "rev-parse", "HEAD"), TRAIN)
+        bundle_of(lfs)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
 
+from loop.evaluation.noise import Noise
 from loop.experiment import Experiment, Stage, Status
 from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
@@ -30,6 +32,7 @@ def begun(number: int, source: str, parent: str) -> Experiment:
     return replace(done, stage=Stage.TRAINING, status=None, value=None, training=None)
 
 
+@cache
 def night(decided: int, lanes: int) -> tuple[Context, list[Experiment]]:
     """Return what the search is asked with while so many trainings go on, after so many have ended."""
     first = judged(0, "", SCORE.program, SCORE.program, SCORE, None)
@@ -103,6 +106,25 @@ def test_a_call_for_several_gives_those_that_there_are() -> None:
     assert 1 < len(made) < 99
     with pytest.raises(ExhaustedError):
         suggest_many(run, frozenset({"DEPTH"}), 2)
+
+
+def test_lanes_put_together_what_they_found_apart() -> None:
+    """More constants at once than one lane alone, which moves two at most where the noise is low."""
+    context, _ = night(decided=30, lanes=4)
+    decided = tuple(each for each in context.experiments if each.status is not None)
+    before = {constant.name: constant.value for constant in find_constants(context.source)}
+
+    def most_changed(experiments: tuple[Experiment, ...]) -> int:
+        run, noise = context.run, Noise(0.0005, 4)
+        contexts = (
+            replace(context, experiments=experiments, noise=noise, run=replace(run, tag=f"run{n}"))
+            for n in range(8)
+        )
+        made = [find_constants(suggest(each).source) for each in contexts]
+        return max(sum(before[each.name] != each.value for each in constants) for constants in made)
+
+    # A batch of the device may follow that of the step.
+    assert most_changed(decided) <= 3 < most_changed(context.experiments) <= 5
 
 
 def test_one_training_under_way_is_over_before_the_next_begins() -> None:
