@@ -40,10 +40,7 @@ def make_researcher(
     pause: Callable[[Run, Reason], Awaitable[None]],
     kinds: Sequence[ProposerKind] = KINDS,
 ) -> Researcher:
-    """Return the proposer that the settings ask for.
-
-    `environ` is the bot's environment, of which models and agents get what they need. `pause` pauses a run.
-    """
+    """Return the proposer that the settings ask for; models get what they need of the bot's `environ`."""
     notes = Notes(journal)
     reader = ContextReader(journal=journal, workspace=workspace, folders=folders)
     a_run, a_day = settings.llm_budget_usd, settings.llm_budget_usd_a_day

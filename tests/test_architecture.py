@@ -18,8 +18,8 @@ from tests.conftest import LONG, TOGETHER
 
 ROOT = Path(__file__).parents[1]
 
-MOST_FILES = 221  # with the `__init__` of 34 packages
-MOST_LINES = 44_010
+MOST_FILES = 224  # with the `__init__` of 34 packages
+MOST_LINES = 44_123
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER: dict[str, int] = {}
