@@ -96,14 +96,14 @@ class Engine(Conductor):
         async with self.switch:
             present = [lane.experiment for lane in self._lanes if lane.experiment]
             by_index = {lane.index: lane for lane in self._lanes}
-            trained = [each for each in present if by_index[each.lane].can_be_skipped]
-            found = [each for each in trained if not each.skip_requested]
+            skipped = [each for each in present if each.skip_requested]
+            found = [each for each in present if by_index[each.lane].can_be_skipped and each not in skipped]
             if not found:
                 repeats = [lane.repeat.repeat for lane in self._lanes if lane.repeat is not None]
                 for lane in self._lanes:
                     if lane.repeat is not None and not lane.repeat.repeat.given_up:
                         return await lane.skip_repeat(lane.repeat, answered_in=answered_in)
-                if ending := [each.number for each in trained] or [each.number for each in repeats]:
+                if ending := [each.number for each in skipped or repeats]:
                     raise UserError(f"#{ending[0]} is being skipped already.")
                 why = f"#{present[0].number} has just ended" if present else "Nothing is training"
                 raise UserError(f"{why}: there is nothing to skip.")
