@@ -47,7 +47,7 @@ _SHORTENED = "… shortened; the rest is in the repository"
 _SPENT = {
     Spent.TRAINING: "training",
     Spent.OVERHEAD: "start-up and evaluation",
-    Spent.PROPOSING: "proposing",
+    Spent.PROPOSING: "between trainings",
     Spent.CRASHED: "crashed work",
     Spent.INTERRUPTED: "interrupted work",
     Spent.WAITING: "paused",

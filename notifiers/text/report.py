@@ -35,7 +35,7 @@ _GAINS = 5
 _SMALL = 0.005  # of the time; a smaller share is not worth a word
 _ENOUGH = 5  # experiments from which a rate means something
 _LOST = {
-    Spent.PROPOSING: "proposing",
+    Spent.PROPOSING: "gaps",  # between trainings: proposals, scores, git
     Spent.CRASHED: "crashed",
     Spent.INTERRUPTED: "interrupted",
     Spent.WAITING: "paused",
