@@ -307,7 +307,7 @@ class Conductor:
         """Let git follow a command in the journal; what fails is tried again, also while all lanes train."""
         try:
             await in_thread(step)
-        except Exception:
+        except Exception:  # whatever failed, the journal is ahead of git; the caller hears of it
             self._begin(self._follow_again())
             raise
 
