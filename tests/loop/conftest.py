@@ -10,13 +10,23 @@ from typing import TypeAlias
 
 import pytest
 
+from loop.errors import UserError
 from loop.git.workspace import Workspace
+from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from tests.copies import connect, copy_of
 from tests.loop import toys
 from tests.loop.real_git import git, make_repository
 from tests.loop.training_bench import Bench
 
 Open: TypeAlias = Callable[..., Workspace]
+
+
+@pytest.fixture(scope="session")
+def bwrap() -> Sandbox:
+    try:
+        return find_sandbox(SandboxKind.BWRAP)
+    except UserError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

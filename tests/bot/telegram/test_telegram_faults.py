@@ -13,7 +13,7 @@ from bot.telegram.connection import CONFLICT
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.channels.telegram_wire import make_bot
 from notifiers.message import Message
-from tests.bot.telegram_front import PACE, Answers, LogWatch, log_watch, running, tasks_at_work
+from tests.bot.telegram_front import PACE, Answers, LogWatch, log_watch, running
 from tests.servers.telegram_api import TOKEN
 from tests.servers.telegram_server import (
     ANSWER_LOST,
@@ -27,15 +27,11 @@ from tests.servers.telegram_server import (
 )
 
 SECRET = TOKEN.partition(":")[2]
+pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
+
 UNAUTHORIZED = refusal(401, "Unauthorized")
 NOT_FOUND = refusal(404, "Not Found")
 IMPATIENT = replace(PACE, patience=2)  # enough for a connection on a busy machine
-
-
-@pytest.fixture(autouse=True)
-async def nothing_is_left_behind() -> AsyncIterator[None]:
-    yield
-    assert not tasks_at_work()
 
 
 @pytest.fixture

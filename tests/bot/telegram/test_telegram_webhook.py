@@ -11,18 +11,14 @@ import aiohttp
 import pytest
 
 from bot.telegram.connection import Webhook
-from tests.bot.telegram_front import PACE, Answers, log_watch, running, tasks_at_work
+from tests.bot.telegram_front import PACE, Answers, log_watch, running
 from tests.servers.ports import free_port
 from tests.servers.telegram_server import TelegramServer, page, refusal, serving
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")
+
 SECRET = "loopback-secret"
 URL = "https://lab.example/telegram/hook"
-
-
-@pytest.fixture(autouse=True)
-async def nothing_is_left_behind() -> AsyncIterator[None]:
-    yield
-    assert not tasks_at_work()
 
 
 @pytest.fixture

@@ -18,12 +18,11 @@ import pytest
 
 from loop.engine.ahead import waiting
 from loop.engine.ahead.waiting import waiting_command
-from loop.errors import UserError
 from loop.experiment import Ending, Outcome
 from loop.process import supervisor as program
 from loop.process.supervisor import start_time
 from loop.process.trainer import Job, Supervisor, Trainer, TrainingProcess
-from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
+from loop.sandbox.sandbox import Sandbox
 from tests.loop import toys
 from tests.loop.engine.engines import MakeLab
 from tests.loop.fake_gpu import FakeGpu
@@ -389,14 +388,6 @@ async def test_what_a_training_lacked_is_found_by_the_path_at_which_it_saw_its_f
     error = f"FileNotFoundError: [Errno 2] No such file or directory: '{path}'"
     crashed = replace(baseline, training=replace(baseline.last_training, error=error))
     assert engine._trainings.lacks(crashed).startswith("set LINK_PATHS=data: ")
-
-
-@pytest.fixture
-def bwrap() -> Sandbox:
-    try:
-        return find_sandbox(SandboxKind.BWRAP)
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 def test_it_is_worthwhile_on_a_gpu_beside_four_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,9 @@ import pytest
 from loop.engine.ahead import precompile
 from loop.engine.ahead.prefetch import Ready, make_ready
 from loop.engine.run import Engine
-from loop.errors import UserError
 from loop.experiment import Proposal, Training
 from loop.git.workspace import Commit
-from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
+from loop.sandbox.sandbox import Sandbox
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.lab import Ideas, Lab
 from tests.loop.lab import program as toy
@@ -92,14 +91,6 @@ summary(2.1 - RATE / 10)
 def in_folder(folder: Path) -> list[int]:
     found = psutil.process_iter(["cwd"])
     return [each.pid for each in found if Path(each.info["cwd"] or "/").is_relative_to(folder)]
-
-
-@pytest.fixture
-def bwrap() -> Sandbox:
-    try:
-        return find_sandbox(SandboxKind.BWRAP)
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

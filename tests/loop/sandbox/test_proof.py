@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import UserError
 from loop.sandbox import landlock
 from loop.sandbox.proof import Check, clear_proofs, prove
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
@@ -43,14 +42,6 @@ def tmp_path(disk_path: Path) -> Path:
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene.make(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def bwrap() -> Sandbox:
-    try:
-        return find_sandbox(SandboxKind.BWRAP)
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

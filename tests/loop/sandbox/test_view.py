@@ -14,7 +14,7 @@ import pytest
 from loop.errors import UserError
 from loop.process.environment import readable_for
 from loop.sandbox import view as module
-from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
+from loop.sandbox.sandbox import Sandbox
 from loop.sandbox.view import (
     Access,
     View,
@@ -46,14 +46,6 @@ def attempt(tmp_path: Path) -> View:
         fixed=(folder / "work" / "prepare.py", folder / "work" / "lib" / "data.py"),
         hidden=(tmp_path / "home" / "state",),
     )
-
-
-@pytest.fixture(scope="module")
-def bwrap() -> Sandbox:
-    try:
-        return find_sandbox(SandboxKind.BWRAP)
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 def access_to(view: View, path: Path) -> Access | None:
