@@ -86,29 +86,28 @@ class Engine(Conductor):
             await self._interrupt()
 
     async def skip(self, *, answered_in: str = "") -> Experiment | Repeat:
-        """End an experiment, or else a repeat, and go on; return what is to be given up.
-
-        Of several it is the one that began first.
+        """End the experiment that began first, or else a repeat, and go on; return what is to be given up.
 
         Raises:
             UserError: nothing trains, or what did has just ended: its result counts; or all is given up.
         """
         async with self.switch:
-            present = [lane.experiment for lane in self._lanes if lane.experiment]
-            by_index = {lane.index: lane for lane in self._lanes}
-            skipped = [each for each in present if each.skip_requested]
-            found = [each for each in present if by_index[each.lane].can_be_skipped and each not in skipped]
+            if self.run.state is RunState.STOPPED:  # what still trains is being ended
+                raise UserError(f"Run {self.run.tag} is stopped: there is nothing to skip.")
+            present = [(lane.experiment, lane) for lane in self._lanes if lane.experiment]
+            skipped = [each.number for each, _ in present if each.skip_requested]
+            found = [pair for pair in present if pair[1].can_be_skipped and not pair[0].skip_requested]
             if not found:
-                repeats = [lane.repeat.repeat for lane in self._lanes if lane.repeat is not None]
-                for lane in self._lanes:
-                    if lane.repeat is not None and not lane.repeat.repeat.given_up:
-                        return await lane.skip_repeat(lane.repeat, answered_in=answered_in)
-                if ending := [each.number for each in skipped or repeats]:
+                repeats = [(lane.repeat, lane) for lane in self._lanes if lane.repeat is not None]
+                for repeat, lane in repeats:
+                    if not repeat.repeat.given_up:
+                        return await lane.skip_repeat(repeat, answered_in=answered_in)
+                if ending := skipped or [each.repeat.number for each, _ in repeats]:
                     raise UserError(f"#{ending[0]} is being skipped already.")
-                why = f"#{present[0].number} has just ended" if present else "Nothing is training"
+                why = f"#{present[0][0].number} has just ended" if present else "Nothing is training"
                 raise UserError(f"{why}: there is nothing to skip.")
-            given_up = replace(min(found, key=lambda e: e.number), skip_requested=True)
-            lane = by_index[given_up.lane]
+            experiment, lane = min(found, key=lambda pair: pair[0].number)
+            given_up = replace(experiment, skip_requested=True)
             record, kind = self._journal.record, EventKind.SKIP_REQUESTED
             await in_thread(record, given_up, kind=kind, answered_in=answered_in)
             lane.experiment = given_up

@@ -116,6 +116,17 @@ async def test_skip_gives_up_one_experiment_and_goes_on(make_lab: MakeLab) -> No
     lab.check_invariants()
 
 
+async def test_what_a_stop_ends_is_not_skipped(make_lab: MakeLab) -> None:
+    lab = make_lab(program("wait()"))
+    engine = lab.engine()
+    conducting = conduct(engine)
+    await lab.until_training(0)
+    _, refused = await asyncio.gather(engine.stop(), engine.skip(), return_exceptions=True)
+    assert str(refused).endswith("is stopped: there is nothing to skip.")
+    await conducting
+    assert EventKind.SKIP_REQUESTED not in [e.kind for e in lab.journal.events_after(0)]
+
+
 async def stopped(make_lab: MakeLab) -> tuple[Lab, Engine]:
     """A run that was stopped while its second experiment trained."""
     lab = make_lab(value(1.5))
