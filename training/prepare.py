@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import itertools
@@ -49,12 +50,16 @@ if (
     import numpy.typing as npt
     import torch
 
-# Two things that have to happen before torch is imported, which is why train.py imports this file first.
+# What has to happen before torch is imported, which is why train.py imports this file first.
 START = time.perf_counter()  # seconds; so that total_seconds counts the imports
 COMPILE_ONLY = bool(os.environ.get("AUTORESEARCH_COMPILE_ONLY"))  # random tokens, few steps, no result
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # on a busy CPU, threads that spin cost ten times the time
+with contextlib.suppress(AttributeError, OSError):  # glibc has it, see mallopt(3)
+    mallopt = ctypes.CDLL(None).mallopt  # keep what a step frees: to ask the kernel anew takes a tenth more
+    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, bytes
+    mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, bytes; no more is possible
 
 # ---------------------------------------------------------------------------------------------------------
 # Constants

@@ -55,7 +55,7 @@ def test_a_training_tells_its_progress_and_ends_with_its_numbers(trained: Path) 
     numbers = {key: float(value) for key, _, value in (line.partition(":") for line in block.splitlines())}
     assert list(numbers) == KEYS
     assert 0 < numbers["val_bpb"] < 2
-    assert 1 <= numbers["training_seconds"] < numbers["total_seconds"]
+    assert 1 <= numbers["training_seconds"] <= numbers["total_seconds"]  # tenths
     assert numbers["total_tokens_M"] == pytest.approx(numbers["num_steps"] * 2**9 / 1e6, abs=0.005)
     assert numbers["depth"] == 2
 
