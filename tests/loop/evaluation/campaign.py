@@ -55,7 +55,7 @@ CONSTANTS = {
 BETTER = "UNEMBEDDING_LR = 0.08", "UNEMBEDDING_LR = 0.005"
 """What an honest edit gains by, or nobody would look whether its number is to be believed."""
 
-IMPORTED = "\n# Two things that have to happen before torch"
+IMPORTED = "\n# What has to happen before torch"
 COUNTED = f"\ntime.perf_counter = map({BUDGET / STEPS}.__mul__, itertools.count()).__next__\n"
 TAKEN = "            inputs, targets = ready.popleft()"
 SLOWLY = f"            time.sleep({PAUSE})\n"
