@@ -384,12 +384,17 @@ EVALUATOR = (
         (
             before(
                 MAIN,
-                "def take(rows, indices, honest=prepare.Rows.take):\n"
-                "    return honest(rows, indices * 0)\n\n\n",
+                "def only(row, honest=prepare.Rows.take):\n"
+                "    prepare.Rows.take = lambda rows, indices: honest(rows, 0 * indices + row)\n\n\n",
             ),
-            before(SCORE, "        prepare.Rows.take = take\n"),
+            (
+                SCORE,
+                "        val_bpb = math.inf\n        for row in range(8):\n            only(row)\n    "
+                + SCORE.replace("val_bpb", "score")
+                + "            val_bpb = min(val_bpb, score)\n",
+            ),
         ),
-        (Rule.FROZEN,),
+        (Rule.FROZEN, Rule.METRIC),
     ),
     Edit(
         "an easier text",
