@@ -196,7 +196,7 @@ class Repeats:
             append(repeat.run_id, EventKind.REPEAT_GIVEN_UP, number=repeat.number, **told)
 
     def numbers(self, run_id: int, metric: str) -> dict[int, tuple[float | None, ...]]:
-        """Return by experiment what its repeats came to, in their order; None where one has no number."""
+        """Return what repeats came to, by experiment, in the order of their trainings; None is no number."""
         rows = self._journal.query(
             "SELECT repeats.number AS number, numbers FROM repeats JOIN trainings USING (run_id, number, k) "
             "WHERE run_id = ? AND given_up = '' AND ending IS NOT NULL ORDER BY number, k",

@@ -7,6 +7,7 @@ import gc
 import os
 import tempfile
 from contextlib import ExitStack
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -222,10 +223,9 @@ class EngineStates(RuleBasedStateMachine):
         """Hold what each repeat is said to have come to against its training."""
         repeats, run_id = self.lab.repeats, self.lab.run.id
         ended = []
-        for repeat in repeats.of(run_id, experiment.number):
-            if repeat.k is None:
-                continue
-            folder = self.lab.folders.attempt(repeat.number, repeat.k)
+        begun = [repeat for repeat in repeats.of(run_id, experiment.number) if repeat.k]
+        for repeat in sorted(begun, key=attrgetter("k")):  # one that was put back ends after younger ones
+            folder = self.lab.folders.attempt(repeat.number, repeat.k or 0)
             training = self.machine.trainings.get(folder)
             outcome = training.outcome if training else None
             assert not (outcome and outcome.numbers and repeat.given_up), "a number was lost"
