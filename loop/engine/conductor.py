@@ -353,7 +353,7 @@ class Conductor:
                 if lane.closed is not None and experiment is not None:  # another lane is to train it
                     self._wake(but=lane.index)
                 if self.run.is_paused:  # perhaps for hours, in which a person changes the machine
-                    lane.dismiss()
+                    self._trainings.dismiss(lane.index)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause if pause > 0 else None):
                     await lane.wake.wait()

@@ -24,7 +24,6 @@ from loop.evidence import Evaluation, Repeat
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Reason, Run, RunState, Stage
 from loop.lanes.protocol import LiveTraining, Slot
 from loop.logs.error_line import tells_of_full_memory
-from loop.process.trainer import Supervisor
 from loop.process.worker import in_thread
 from loop.store.evidence.repeats import RepeatUnderWay
 from loop.store.evidence.verdicts import record_evaluated
@@ -73,7 +72,6 @@ class Lane:
         self.repeat: RepeatUnderWay | None = None
         self.training: LiveTraining | None = None
         self.wake = asyncio.Event()
-        self._spare: Supervisor | None = None  # waits for the next training
         self._evaluation: asyncio.Task[Evaluation | None] | None = None
         self._put_off = False  # the evaluation, until the run goes on
         self._owner = owner
@@ -135,13 +133,7 @@ class Lane:
 
     def close(self) -> None:
         self.training = None
-        self.dismiss()
-
-    def dismiss(self) -> None:
-        """End what waits for the next training."""
-        if self._spare is not None:
-            spare, self._spare = self._spare, None
-            spare.dismiss()
+        self._trainings.dismiss(self.index)
 
     async def hand_over(self, other: Lane) -> bool:
         """Let another lane train what waits here, if this one is closed; say whether there was something."""
@@ -185,10 +177,8 @@ class Lane:
     async def _train(self, experiment: Experiment) -> None:
         async with self._owner.switch:
             if not self.wake.is_set():
-                spare, self._spare = self._spare, None
-                begin = self._trainings.begin
                 await self._owner.precompiler.give(self.index, experiment.commit)
-                self.experiment, self.training = await in_thread(begin, experiment, spare)
+                self.experiment, self.training = await in_thread(self._trainings.begin, experiment)
         await asyncio.sleep(HEAD_START)
 
     async def _watch(self, experiment: Experiment) -> None:
@@ -218,9 +208,7 @@ class Lane:
         await in_thread(self._trainings.sweep)
         if self._owner.wants_more and self.closed is None:
             self._owner.prefetch.start()
-            # Python takes as long to start as all else that is done between two trainings.
-            self._spare = self._spare or self._trainings.arm()
-            await in_thread(self._trainings.make_ahead, self.index, commit, self._spare)
+            await in_thread(self._trainings.make_ahead, self.index, commit)
         base_commit = self._owner.run.base_commit
         beside = asyncio.create_task(self._owner.precompiler.beside(training, self.index, base_commit))
         try:
@@ -288,9 +276,8 @@ class Lane:
             following = await in_thread(self._owner.repeats.find_next, self.index)
             if following is None:
                 return False
-            spare, self._spare = self._spare, None
             begin = self._owner.repeats.begin
-            self.repeat, self.training = await in_thread(begin, self.index, *following, spare)
+            self.repeat, self.training = await in_thread(begin, self.index, *following)
         await asyncio.sleep(HEAD_START)
         return True
 

@@ -296,19 +296,6 @@ def proposed(
     return first, replace(first, stage=Stage.COMMITTED, commit=commit.sha)
 
 
-def training(
-    experiment: Experiment, *, pid: int | None, started: float | None, now: float, device: str = ""
-) -> Experiment:
-    begun = Training(
-        k=experiment.attempt + 1,
-        device=device,
-        supervisor_pid=pid,
-        supervisor_started=started,
-        started_at=now,
-    )
-    return replace(experiment, stage=Stage.TRAINING, training=begun)
-
-
 def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:
     return replace(experiment, stage=Stage.COMMITTED, training=ended(experiment.last_training, outcome))
 

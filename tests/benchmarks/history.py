@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from loop.engine import stages
 from loop.engine.stages import KeepRule
-from loop.experiment import Ending, EventKind, Experiment, Goal, Outcome, Proposal, Run
+from loop.experiment import Ending, EventKind, Experiment, Goal, Outcome, Proposal, Run, Stage, Training
 from loop.git.workspace import Commit, Workspace
 from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State
@@ -98,7 +99,8 @@ def _begun(run: Run, number: int, commit: Commit, now: float) -> tuple[Experimen
     proposal = Proposal("", f"VALUE {number}", "From 120 results.", "search", run.base_commit)
     constants = {**_CONSTANTS, "VALUE": number}
     steps = stages.proposed(run, number, proposal if number else stages.BASELINE, commit, constants, now)
-    return (*steps, stages.training(steps[-1], pid=1, started=1.0, now=now))
+    training = Training(1, supervisor_pid=1, supervisor_started=1.0, started_at=now)
+    return (*steps, replace(steps[-1], stage=Stage.TRAINING, training=training))
 
 
 def _outcome(now: float) -> Outcome:

@@ -22,6 +22,8 @@ from loop.experiment import (
     Reason,
     Run,
     RunState,
+    Stage,
+    Training,
 )
 from loop.git.workspace import Commit
 from loop.results.report import WakeUpReport, read_wakeup_report
@@ -112,7 +114,8 @@ class Recorder:
         commit = Commit(f"{number:07x}{'e' * 33}", added if number else 0, removed if number else 0)
         steps = stages.proposed(self.run, number, proposal, commit, {}, self.now)
         self.journal.record(*steps)
-        self.journal.record(stages.training(steps[-1], pid=1, started=0.0, now=self.now))
+        training = Training(1, supervisor_pid=1, supervisor_started=0.0, started_at=self.now)
+        self.journal.record(replace(steps[-1], stage=Stage.TRAINING, training=training))
 
     def end(self, value: float | None, *, error: str = MEMORY, seconds: float = 330.0) -> None:
         """End the training under way after so many seconds, with a value or an error, and judge it."""
