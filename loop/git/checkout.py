@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -69,23 +70,23 @@ def write_files(git: Git, root: Path, files: Sequence[File]) -> None:
     """Write files that are not there yet; no link that lies below `root` leads out of it."""
     made = set()
     links = []
-    contents = git.blobs([file.id for file in files])
-    for file, (size, blob) in zip(files, contents, strict=True):
-        if size is None:
-            raise _not_there(git, file.path)
-        if file.mode == LINK:
-            links.append((file.path, os.fsdecode(blob.read(size))))
-            continue
-        folder = file.path.rpartition("/")[0]
-        if folder not in made:
-            make_folders(root, file.path)
-            made.add(folder)
-        mode = 0o777 if file.mode == EXECUTABLE else 0o666
-        descriptor = os.open(f"{root}/{file.path}", _NEW, mode)
-        try:
-            _copy(blob, descriptor, size)
-        finally:
-            os.close(descriptor)
+    with closing(git.blobs([file.id for file in files])) as contents:
+        for file, (size, blob) in zip(files, contents, strict=True):
+            if size is None:
+                raise _not_there(git, file.path)
+            if file.mode == LINK:
+                links.append((file.path, os.fsdecode(blob.read(size))))
+                continue
+            folder = file.path.rpartition("/")[0]
+            if folder not in made:
+                make_folders(root, file.path)
+                made.add(folder)
+            mode = 0o777 if file.mode == EXECUTABLE else 0o666
+            descriptor = os.open(f"{root}/{file.path}", _NEW, mode)
+            try:
+                _copy(blob, descriptor, size)
+            finally:
+                os.close(descriptor)
     for path, leads_to in links:  # last, so that no file is written through one
         make_folders(root, path)
         (root / path).symlink_to(leads_to)

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -170,10 +170,11 @@ class Git:
         """Return the bytes of the blob `name` (`<commit>:<path>`), None where there is no such blob."""
         return next(iter([None if size is None else blob.read(size) for size, blob in self.blobs([name])]))
 
-    def blobs(self, names: Sequence[str]) -> Iterator[tuple[int | None, IO[bytes]]]:
+    def blobs(self, names: Sequence[str]) -> Generator[tuple[int | None, IO[bytes]], None, None]:
         """Yield of each blob its size and what its bytes are to be read from; None where there is none.
 
-        So a blob need not fit into memory. All its bytes are to be read before the next one is asked for.
+        So a blob need not fit into memory. All its bytes are to be read before the next one is asked for. git
+        ends with the last one, or when this is closed.
         """
         if not names:
             return

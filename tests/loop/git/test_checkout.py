@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import subprocess
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,18 @@ def umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_git_ends_where_a_file_cannot_be_written(repository: Path, tmp_path: Path) -> None:
+    git_ = Git(repository / ".git")
+    program = File("train.py", "100644", git(repository, "rev-parse", "HEAD:train.py"), 0)
+    (tmp_path / "train.py").touch()
+    before = {*threading.enumerate()}
+    with pytest.raises(FileExistsError) as raised:
+        write_files(git_, tmp_path, [program, program])
+    for watchdog in {*threading.enumerate()} - before:
+        watchdog.join(10)
+        assert not watchdog.is_alive(), raised
 
 
 def test_a_folder_can_be_filled_before_its_program_is_known(repository: Path, work: Path) -> None:
