@@ -15,13 +15,14 @@ from contextlib import suppress
 
 from loop.engine import stages
 from loop.engine.ahead.precompile import Precompiler
-from loop.engine.ahead.prefetch import Prefetch, Ready, baseline
+from loop.engine.ahead.prefetch import Prefetch, baseline
 from loop.engine.judging.certifying import Certifier
 from loop.engine.judging.evaluations import Evaluations
 from loop.engine.judging.pruning import Pruner
 from loop.engine.judging.repeats import Repeater
 from loop.engine.judging.verdicts import Verdicts
 from loop.engine.lane import Lane
+from loop.engine.stages import Ready
 from loop.engine.trainings import Trainings
 from loop.errors import UserError, backoff
 from loop.evidence import Doubt, Invalidated

@@ -8,17 +8,16 @@ experiments a lane trains the repeats that wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol, assert_never
 
 from loop.engine import stages
 from loop.engine.ahead.precompile import Precompiler
-from loop.engine.ahead.prefetch import Prefetch, Ready
+from loop.engine.ahead.prefetch import Prefetch
 from loop.engine.judging.evaluations import Evaluations
 from loop.engine.judging.repeats import Repeater
 from loop.engine.judging.verdicts import Verdicts
-from loop.engine.stages import measured_value
+from loop.engine.stages import Ready, measured_value
 from loop.engine.trainings import Trainings
 from loop.evidence import Evaluation, Repeat
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Reason, Run, RunState, Stage
@@ -102,7 +101,7 @@ class Lane:
         if self.repeat is not None:
             await self._watch_repeat(self.repeat)
         elif self.experiment is not None:
-            await self._handler(self.experiment.stage)(self.experiment)
+            await self._go_on(self.experiment)
         elif not await self._begin_repeat() and self._owner.wants_more:
             self.proposes = True
             try:
@@ -110,19 +109,19 @@ class Lane:
             finally:
                 self.proposes = False
 
-    def _handler(self, stage: Stage) -> Callable[[Experiment], Awaitable[None]]:
-        match stage:
+    async def _go_on(self, experiment: Experiment) -> None:
+        match experiment.stage:
             case Stage.PROPOSED | Stage.COMMITTED:
-                return self._train
+                await self._train(experiment)
             case Stage.TRAINING:
-                return self._watch
+                await self._watch(experiment)
             case Stage.MEASURED:
-                return self._evaluate
+                await self._evaluate(experiment)
             case Stage.EVALUATED:
-                return self._decide
+                await self._decide(experiment)
             case Stage.DECIDED:
                 raise ValueError("a decided experiment is in no lane")
-            case _:
+            case stage:
                 assert_never(stage)
 
     async def interrupt(self) -> None:
@@ -158,17 +157,8 @@ class Lane:
             return
         self._owner.precompiler.taken(ready)
         async with self._owner.switch:
-            steps = stages.proposed(
-                self._owner.run,
-                self._owner.next_number,
-                ready.proposal,
-                ready.commit,
-                ready.constants,
-                now=self._journal.clock(),
-                lane=self.index,
-                program=ready.program,
-                waited=ready.waited,
-            )
+            now, number = self._journal.clock(), self._owner.next_number
+            steps = stages.proposed(self._owner.run, number, ready, now, lane=self.index)
             await in_thread(self._journal.record, *steps)
             self._owner.next_number += 1
             self.experiment = steps[-1]

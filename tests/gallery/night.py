@@ -150,7 +150,7 @@ class WakeUpReport:
         proposal = Proposal("", description, proposer="search", family=family, cost=cost)
         proposal = proposal if number else stages.BASELINE
         commit = Commit(f"{number:07x}{'e' * 33}", added if number else 0, removed if number else 0)
-        steps = stages.proposed(self.run, number, proposal, commit, {}, self._time.now)
+        steps = stages.proposed(self.run, number, stages.Ready(proposal, commit, {}, ""), self._time.now)
         self.journal.record(*steps)
         return self.train_again(steps[-1])
 

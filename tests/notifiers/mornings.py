@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loop.engine import stages
-from loop.engine.stages import KeepRule
+from loop.engine.stages import KeepRule, Ready
 from loop.experiment import (
     Actor,
     Cause,
@@ -112,7 +112,7 @@ class Recorder:
             replace(stages.BASELINE, description=description) if not number else Proposal("", description)
         )
         commit = Commit(f"{number:07x}{'e' * 33}", added if number else 0, removed if number else 0)
-        steps = stages.proposed(self.run, number, proposal, commit, {}, self.now)
+        steps = stages.proposed(self.run, number, Ready(proposal, commit, {}, ""), self.now)
         self.journal.record(*steps)
         training = Training(1, supervisor_pid=1, supervisor_started=0.0, started_at=self.now)
         self.journal.record(replace(steps[-1], stage=Stage.TRAINING, training=training))

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from loop.engine.stages import BASELINE
+from loop.engine.stages import BASELINE, Ready
 from loop.errors import UserError, backoff
 from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
@@ -29,22 +29,6 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)  # waits of a proposer that fails; the last one for ever
 
 _CONFLICT = "it does not fit what was kept meanwhile: make it anew for the program shown"
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A proposal with its commit, fit to be launched on top of `proposal.parent`.
-
-    `waited` is for how many seconds the lane that took it had to wait, `made_as` the commit that it had
-    before it was carried over.
-    """
-
-    proposal: Proposal
-    commit: Commit
-    constants: Mapping[str, object]
-    program: str
-    waited: float = 0.0
-    made_as: str = ""
 
 
 def make_ready(proposal: Proposal, commit: Commit) -> Ready:
