@@ -129,6 +129,7 @@ class Prefetch:
                 continue  # it was for another lane, or another one is made, for an idea that came
             self._task = None
             ready: Ready | None = task.result()
+            self._recorded.clear()  # while this one is carried over, another lane may ask for the next
             while ready is not None and ready.proposal.parent != (best := head()):
                 description = ready.proposal.description
                 ready = await in_thread(self._carry_over, ready, best)
@@ -137,8 +138,8 @@ class Prefetch:
                     self._refusals = (Rejection(description, _CONFLICT),)
             if ready is not None:
                 self._refusals = ()
-                self._recorded.clear()
                 return replace(ready, waited=waited)
+            self._recorded.set()
 
     def recorded(self) -> None:
         """Let the next proposal be made, which knows of the one that was taken."""
