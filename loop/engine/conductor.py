@@ -15,16 +15,17 @@ from contextlib import suppress
 
 from loop.engine import stages
 from loop.engine.ahead.precompile import Precompiler
-from loop.engine.ahead.prefetch import Prefetch, Ready, baseline
+from loop.engine.ahead.prefetch import Prefetch, baseline
 from loop.engine.judging.certifying import Certifier
 from loop.engine.judging.evaluations import Evaluations
 from loop.engine.judging.pruning import Pruner
 from loop.engine.judging.repeats import Repeater
 from loop.engine.judging.verdicts import Verdicts
 from loop.engine.lane import Lane
+from loop.engine.stages import Ready
 from loop.engine.trainings import Trainings
 from loop.errors import UserError, backoff
-from loop.evidence import Doubt, Invalidated
+from loop.evidence import Invalidated
 from loop.experiment import (
     BY_COMMAND,
     Actor,
@@ -61,8 +62,7 @@ class Conductor:
 
     `is_blocked` is asked about a training that ran out of memory: whether others hold it, so that it says
     nothing about the program; `blocker` about one that failed in a slot with a GPU of its own: what is wrong
-    with that. `doubt` says, in a worker thread, what was found of a number, None leaves that
-    to `evaluations`. `timer` gives seconds that no clock change disturbs.
+    with that. `timer` gives seconds that no clock change disturbs.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class Conductor:
         *,
         is_blocked: Callable[[Run], Awaitable[bool]] = nothing_blocks,
         blocker: Callable[[Run, Slot], Awaitable[Reason | None]] = nothing_closes,
-        doubt: Callable[[Experiment], Doubt] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run = run
@@ -92,12 +91,7 @@ class Conductor:
         self.evaluations = Evaluations(trainings)
         self.repeats = Repeater(trainings)
         self.pruner = Pruner(trainings)
-        self.verdicts = Verdicts(
-            trainings,
-            repeats=self.repeats,
-            pruner=self.pruner,
-            doubt=doubt or (lambda evaluated: self.evaluations.doubt(self.run, evaluated)),
-        )
+        self.verdicts = Verdicts(trainings, self.repeats, self.pruner, self.evaluations)
         self.certifier = Certifier(trainings)
         reader = ContextReader(journal=journal, workspace=workspace, folders=trainings.folders)
         self.prefetch = Prefetch(
@@ -353,7 +347,7 @@ class Conductor:
                 if lane.closed is not None and experiment is not None:  # another lane is to train it
                     self._wake(but=lane.index)
                 if self.run.is_paused:  # perhaps for hours, in which a person changes the machine
-                    lane.dismiss()
+                    self._trainings.dismiss(lane.index)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause if pause > 0 else None):
                     await lane.wake.wait()

@@ -8,23 +8,21 @@ experiments a lane trains the repeats that wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol, assert_never
 
 from loop.engine import stages
 from loop.engine.ahead.precompile import Precompiler
-from loop.engine.ahead.prefetch import Prefetch, Ready
+from loop.engine.ahead.prefetch import Prefetch
 from loop.engine.judging.evaluations import Evaluations
 from loop.engine.judging.repeats import Repeater
 from loop.engine.judging.verdicts import Verdicts
-from loop.engine.stages import measured_value
+from loop.engine.stages import Ready, measured_value
 from loop.engine.trainings import Trainings
 from loop.evidence import Evaluation, Repeat
 from loop.experiment import Cause, Ending, EventKind, Experiment, Outcome, Reason, Run, RunState, Stage
 from loop.lanes.protocol import LiveTraining, Slot
 from loop.logs.error_line import tells_of_full_memory
-from loop.process.trainer import Supervisor
 from loop.process.worker import in_thread
 from loop.store.evidence.repeats import RepeatUnderWay
 from loop.store.evidence.verdicts import record_evaluated
@@ -73,7 +71,6 @@ class Lane:
         self.repeat: RepeatUnderWay | None = None
         self.training: LiveTraining | None = None
         self.wake = asyncio.Event()
-        self._spare: Supervisor | None = None  # waits for the next training
         self._evaluation: asyncio.Task[Evaluation | None] | None = None
         self._put_off = False  # the evaluation, until the run goes on
         self._owner = owner
@@ -104,7 +101,7 @@ class Lane:
         if self.repeat is not None:
             await self._watch_repeat(self.repeat)
         elif self.experiment is not None:
-            await self._handler(self.experiment.stage)(self.experiment)
+            await self._go_on(self.experiment)
         elif not await self._begin_repeat() and self._owner.wants_more:
             self.proposes = True
             try:
@@ -112,19 +109,19 @@ class Lane:
             finally:
                 self.proposes = False
 
-    def _handler(self, stage: Stage) -> Callable[[Experiment], Awaitable[None]]:
-        match stage:
+    async def _go_on(self, experiment: Experiment) -> None:
+        match experiment.stage:
             case Stage.PROPOSED | Stage.COMMITTED:
-                return self._train
+                await self._train(experiment)
             case Stage.TRAINING:
-                return self._watch
+                await self._watch(experiment)
             case Stage.MEASURED:
-                return self._evaluate
+                await self._evaluate(experiment)
             case Stage.EVALUATED:
-                return self._decide
+                await self._decide(experiment)
             case Stage.DECIDED:
                 raise ValueError("a decided experiment is in no lane")
-            case _:
+            case stage:
                 assert_never(stage)
 
     async def interrupt(self) -> None:
@@ -135,13 +132,7 @@ class Lane:
 
     def close(self) -> None:
         self.training = None
-        self.dismiss()
-
-    def dismiss(self) -> None:
-        """End what waits for the next training."""
-        if self._spare is not None:
-            spare, self._spare = self._spare, None
-            spare.dismiss()
+        self._trainings.dismiss(self.index)
 
     async def hand_over(self, other: Lane) -> bool:
         """Let another lane train what waits here, if this one is closed; say whether there was something."""
@@ -166,17 +157,8 @@ class Lane:
             return
         self._owner.precompiler.taken(ready)
         async with self._owner.switch:
-            steps = stages.proposed(
-                self._owner.run,
-                self._owner.next_number,
-                ready.proposal,
-                ready.commit,
-                ready.constants,
-                now=self._journal.clock(),
-                lane=self.index,
-                program=ready.program,
-                waited=ready.waited,
-            )
+            now, number = self._journal.clock(), self._owner.next_number
+            steps = stages.proposed(self._owner.run, number, ready, now, lane=self.index)
             await in_thread(self._journal.record, *steps)
             self._owner.next_number += 1
             self.experiment = steps[-1]
@@ -185,10 +167,8 @@ class Lane:
     async def _train(self, experiment: Experiment) -> None:
         async with self._owner.switch:
             if not self.wake.is_set():
-                spare, self._spare = self._spare, None
-                begin = self._trainings.begin
                 await self._owner.precompiler.give(self.index, experiment.commit)
-                self.experiment, self.training = await in_thread(begin, experiment, spare)
+                self.experiment, self.training = await in_thread(self._trainings.begin, experiment)
         await asyncio.sleep(HEAD_START)
 
     async def _watch(self, experiment: Experiment) -> None:
@@ -218,9 +198,7 @@ class Lane:
         await in_thread(self._trainings.sweep)
         if self._owner.wants_more and self.closed is None:
             self._owner.prefetch.start()
-            # Python takes as long to start as all else that is done between two trainings.
-            self._spare = self._spare or self._trainings.arm()
-            await in_thread(self._trainings.make_ahead, self.index, commit, self._spare)
+            await in_thread(self._trainings.make_ahead, self.index, commit)
         base_commit = self._owner.run.base_commit
         beside = asyncio.create_task(self._owner.precompiler.beside(training, self.index, base_commit))
         try:
@@ -288,9 +266,8 @@ class Lane:
             following = await in_thread(self._owner.repeats.find_next, self.index)
             if following is None:
                 return False
-            spare, self._spare = self._spare, None
             begin = self._owner.repeats.begin
-            self.repeat, self.training = await in_thread(begin, self.index, *following, spare)
+            self.repeat, self.training = await in_thread(begin, self.index, *following)
         await asyncio.sleep(HEAD_START)
         return True
 

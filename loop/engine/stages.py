@@ -257,18 +257,26 @@ RUN_STOPPED = "the run was stopped"  # why something was given up
 BASELINE = Proposal("", "baseline", "the program as it is", "baseline")
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A proposal with its commit, fit to be launched on top of `proposal.parent`.
+
+    `waited` is for how many seconds the lane that took it had to wait, `made_as` the commit that it had
+    before it was carried over.
+    """
+
+    proposal: Proposal
+    commit: Commit
+    constants: Mapping[str, object]
+    program: str
+    waited: float = 0.0
+    made_as: str = ""
+
+
 def proposed(
-    run: Run,
-    number: int,
-    proposal: Proposal,
-    commit: Commit,
-    constants: Mapping[str, object],
-    now: float,
-    *,
-    lane: int = 0,
-    program: str = "",
-    waited: float = 0.0,
+    run: Run, number: int, ready: Ready, now: float, *, lane: int = 0
 ) -> tuple[Experiment, Experiment]:
+    proposal, commit = ready.proposal, ready.commit
     first = Experiment(
         run_id=run.id,
         number=number,
@@ -278,7 +286,7 @@ def proposed(
         proposer=proposal.proposer,
         parent=proposal.parent,
         lane=lane,
-        constants=constants,
+        constants=ready.constants,
         lines_added=commit.lines_added,
         lines_removed=commit.lines_removed,
         proposed_at=now,
@@ -287,26 +295,13 @@ def proposed(
         family=proposal.family,
         repairs=proposal.repairs,
         cost=proposal.cost,
-        program=program,
-        waited=waited,
+        program=ready.program,
+        waited=ready.waited,
         findings=proposal.findings,
         retry=proposal.retry,
         without=proposal.without,
     )
     return first, replace(first, stage=Stage.COMMITTED, commit=commit.sha)
-
-
-def training(
-    experiment: Experiment, *, pid: int | None, started: float | None, now: float, device: str = ""
-) -> Experiment:
-    begun = Training(
-        k=experiment.attempt + 1,
-        device=device,
-        supervisor_pid=pid,
-        supervisor_started=started,
-        started_at=now,
-    )
-    return replace(experiment, stage=Stage.TRAINING, training=begun)
 
 
 def put_back(experiment: Experiment, outcome: Outcome) -> Experiment:

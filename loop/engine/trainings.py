@@ -6,18 +6,17 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from loop.engine import stages
 from loop.engine.ahead.waiting import Waiting, plan_waiting
 from loop.engine.plan import Plan
-from loop.errors import DiskError, UserError
+from loop.errors import UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Scorer, command_of, evaluator_of
-from loop.experiment import Ending, EventKind, Experiment, Reason, Run, Status, Training
+from loop.experiment import Ending, EventKind, Experiment, Reason, Run, Stage, Status, Training
 from loop.files import holds, remove, writing
 from loop.folders import RunFolders
 from loop.git.checkout import Source
@@ -46,6 +45,8 @@ log = logging.getLogger(__name__)
 
 EVALUATING = "evaluator"  # where the evaluator runs, with the files of the base commit
 _FOLDERS = "[0-9]*-[0-9]*"  # of trainings, by experiment and k
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,11 @@ class Trainings:
         self._trainer = trainer
         self.plan = plan
         self._prepared: _Prepared | None = None
-        self._has_evaluator: bool | None = None
         self._cache = CompileCache(folders.trainings)
         self._rewrites = False  # the results have lines that are no longer true
         self._over: list[Path] = []  # folders that are to go
-        self._waiting: dict[Supervisor, Waiting] = {}
+        # By lane, for its next training: a supervisor, and what waits in place of the program.
+        self._spares: dict[int, tuple[Supervisor, Waiting | None]] = {}
         self.unfit: dict[int, Reason] = {}  # the lanes that cannot train this run, as `prepare` found
         self.hidden: tuple[Path, ...] = ()  # what no training of this run may see, by its evaluator
 
@@ -115,7 +116,10 @@ class Trainings:
                 launch = self.plan.launcher.prepare(project, source.checkout, self._report(run))
             finally:
                 self.preparing = ""
-            evaluator = self._find_evaluator(run, project, launch)
+            evaluator: tuple[str, ...] = ()
+            if self.has_evaluator(run):
+                environ, editable = self.plan.launcher.environ, self.workspace.editable
+                evaluator = command_of(self.plan.evaluate, launch, environ, project, editable)
         variables = {**self.plan.launcher.environ, **launch.environment}
         # Elsewhere than in bwrap a folder cannot get another name.
         bwrap = self.plan.sandbox.kind is SandboxKind.BWRAP
@@ -133,15 +137,7 @@ class Trainings:
 
     def has_evaluator(self, run: Run) -> bool:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
-        if self._has_evaluator is None:  # it is in the run's base commit, so it stays
-            self._has_evaluator = bool(evaluator_of(self.plan.evaluate, run.repository, run.base_commit))
-        return self._has_evaluator
-
-    def _find_evaluator(self, run: Run, project: Path, launch: Launch) -> tuple[str, ...]:
-        if not self.has_evaluator(run):
-            return ()
-        plan, editable = self.plan, self.workspace.editable
-        return command_of(plan.evaluate, launch, plan.launcher.environ, project, editable)
+        return bool(evaluator_of(self.plan.evaluate, run.repository, run.base_commit))
 
     def evaluator(self, lane: int = 0) -> Scorer | None:
         """Return the evaluator of this run, in a lane; None where its repository has none."""
@@ -177,37 +173,35 @@ class Trainings:
 
         return report
 
-    def arm(self) -> Supervisor | None:
+    def make_ahead(self, lane: int, commit: str) -> None:
+        """Make ready what the lane's next training can begin with: its supervisor, its folder, its Python."""
         try:
-            return self._trainer.arm()
-        except UserError as error:
-            log.warning("no supervisor ahead of the next training: %s", error)
-            return None
+            if lane not in self._spares:
+                # It takes as long to start as all else that is done between two trainings.
+                self._spares[lane] = self._trainer.arm(), None
+            self._make_folder_ahead(lane, commit)
+            supervisor, waiting = self._spares[lane]
+            if self.starts_ahead and waiting is None:
+                self._start_ahead(lane, commit, supervisor)
+        except (UserError, OSError) as error:
+            log.warning("the next training is not ready ahead: %s", error)
 
-    def make_ahead(self, lane: int, commit: str, spare: Supervisor | None) -> None:
-        """Make the folder of the lane's next training but for the editable file; start what waits there."""
-        try:
-            self._make_ahead(lane, commit)
-        except DiskError as error:
-            log.warning("no folder ahead of the next training: %s", error)
-            return
-        if spare and spare not in self._waiting and self.starts_ahead:
-            try:
-                self._start_ahead(lane, commit, spare)
-            except (UserError, OSError) as error:
-                log.warning("nothing waits for the next training: %s", error)
+    def dismiss(self, lane: int) -> None:
+        """End what waits for the next training of a lane."""
+        if spare := self._spares.pop(lane, None):
+            spare[0].dismiss()
 
-    def _start_ahead(self, lane: int, commit: str, spare: Supervisor) -> None:
+    def _start_ahead(self, lane: int, commit: str, supervisor: Supervisor) -> None:
         folder = self._ahead(lane)
         best = self.journal.best(self.folders.run_id)
         source = self.workspace.source(best.commit if best else commit)
         argv, editable = self._ready.launch.argv, self.workspace.editable
         if waiting := plan_waiting(self._job(folder, lane), argv, source, editable):
-            self._waiting[spare] = waiting
+            self._spares[lane] = supervisor, waiting
             argv = self.plan.sandbox.wrap(self._view(folder, lane), waiting.command)
-            self._trainer.start_ahead(spare, replace(waiting.job, argv=argv, waits=True))
+            self._trainer.start_ahead(supervisor, replace(waiting.job, argv=argv, waits=True))
 
-    def _make_ahead(self, lane: int, commit: str) -> None:
+    def _make_folder_ahead(self, lane: int, commit: str) -> None:
         ahead = self._ahead(lane)
         if not ahead.exists():
             self._cache.make(ahead, self._ready.source, commit)
@@ -226,51 +220,58 @@ class Trainings:
 
     def give_compiled(self, lane: int, commit: str, compiled: Path) -> None:
         """Let the lane's next training, of `commit`, begin with what was compiled for it, which goes."""
-        self._make_ahead(lane, commit)
+        self._make_folder_ahead(lane, commit)
         self._cache.give(self._ahead(lane), compiled)
 
-    def begin(self, experiment: Experiment, spare: Supervisor | None) -> tuple[Experiment, LiveTraining]:
-        """Begin the next attempt at a committed experiment, with the supervisor `spare` if there is one."""
-        with self.armed(spare) as supervisor:
-            begun = stages.training(
-                experiment,
-                pid=supervisor.pid if supervisor else None,
-                started=supervisor.started if supervisor else None,
-                now=self.journal.clock(),
-                device=self.slot(experiment.lane).device,
-            )
-            source = self.workspace.source(begun.commit)
-            job = self.make(begun.lane, begun.number, begun.attempt, begun.commit, source)
-            # The supervisor is in the journal before it is given its job: no training runs unknown to it.
-            self.journal.record(begun, **self.place(begun.lane))
-            return begun, self.start(supervisor, job)
+    def begin(self, experiment: Experiment) -> tuple[Experiment, LiveTraining]:
+        """Begin the next attempt at a committed experiment."""
 
-    @contextmanager
-    def armed(self, spare: Supervisor | None) -> Iterator[Supervisor | None]:
-        """Yield a supervisor for one training, which ends where that cannot begin; None: it is elsewhere."""
-        supervisor = spare or self._trainer.arm()
+        def record(training: Training) -> Experiment:
+            begun = replace(experiment, stage=Stage.TRAINING, training=training)
+            self.journal.record(begun, **self.place(begun.lane))
+            return begun
+
+        commit, k = experiment.commit, experiment.attempt + 1
+        source = self.workspace.source(commit)
+        return self.start(experiment.lane, experiment.number, k, commit, source, record)
+
+    def start(
+        self, lane: int, number: int, k: int, commit: str, source: str, record: Callable[[Training], T]
+    ) -> tuple[T, LiveTraining]:
+        """Start a training of `commit`, with `source` as its editable file; return also what `record` does.
+
+        That writes it into the journal before its supervisor is given the job: none runs unknown to it.
+        """
+        supervisor, waiting = self._spares.pop(lane) if lane in self._spares else (self._trainer.arm(), None)
         try:
-            yield supervisor
+            job = self._make(lane, number, k, commit, source)
+            recorded = record(self._training(lane, k, supervisor))
+            if waiting:
+                job = replace(job, goes=waiting.fits(job))
+                how = "was started ahead" if job.goes else "starts plainly"
+                log.info("training %s %s", job.folder.name, how)
+            return recorded, self._trainer.start(supervisor, job)
         except BaseException:  # raised again: whatever it was, the supervisor would wait for ever
             supervisor.dismiss()
             raise
 
-    def make(self, lane: int, number: int, k: int, commit: str, source: str) -> Job:
-        """Make the folder of a training of `commit`, with `source` as its editable file."""
+    def _make(self, lane: int, number: int, k: int, commit: str, source: str) -> Job:
         folder = self.folders.attempt(number, k)
-        self._make_ahead(lane, commit)
+        self._make_folder_ahead(lane, commit)
         remove(folder)  # of a beginning that the journal does not know of
         with writing(folder):
             self._ahead(lane).rename(folder)
         self._ready.source.write_editable(folder / WORK, source)
         return self._job(folder, lane)
 
-    def start(self, supervisor: Supervisor | None, job: Job) -> LiveTraining:
-        assert supervisor is not None, "it is armed here"
-        if waiting := self._waiting.pop(supervisor, None):
-            job = replace(job, goes=waiting.fits(job))
-            log.info("training %s %s", job.folder.name, "was started ahead" if job.goes else "starts plainly")
-        return self._trainer.start(supervisor, job)
+    def _training(self, lane: int, k: int, supervisor: Supervisor | None) -> Training:
+        return Training(
+            k,
+            device=self.slot(lane).device,
+            supervisor_pid=supervisor.pid if supervisor else None,
+            supervisor_started=supervisor.started if supervisor else None,
+            started_at=self.journal.clock(),
+        )
 
     def slot(self, lane: int) -> Slot:
         """Return a lane as it is described; one that the machine has no more, as if it had all of it."""

@@ -8,12 +8,12 @@ and whatever else needs a program is refused in one sentence.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -27,7 +27,6 @@ LINK, EXECUTABLE, SUBMODULE = "120000", "100755", "160000"  # modes, as git has 
 LFS = "lfs"  # the filter of git-lfs, known by its name wherever it is configured
 POINTER_SIZE = 1024  # bytes; a larger file is no pointer (git-lfs, docs/spec.md)
 CHUNK = 1 << 20  # bytes
-SMALL, MOST_KNOWN = 1 << 14, 256  # bytes of a file, and files: what is kept in memory for the next training
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _POINTER = re.compile(rb"version https://[^\n]+/spec/v1\r?\noid sha256:([0-9a-f]{64})\r?\nsize (\d+)\s*")
@@ -67,55 +66,30 @@ def read_pointers(git: Git, files: Mapping[str, str]) -> dict[str, Pointer]:
     return {path: Pointer(match[1].decode(), int(match[2])) for path, match in found.items() if match}
 
 
-def write_files(
-    git: Git, root: Path, files: Sequence[File], known: MutableMapping[str, bytes] | None = None
-) -> None:
-    """Write files that are not there yet; no link that lies below `root` leads out of it.
-
-    `known` has by their ids the contents that git need not be asked for, and is given those of small files.
-    """
+def write_files(git: Git, root: Path, files: Sequence[File]) -> None:
+    """Write files that are not there yet; no link that lies below `root` leads out of it."""
     made = set()
     links = []
-    contents = _contents(git, [file.id for file in files], {} if known is None else known)
-    for file, (size, blob) in zip(files, contents, strict=True):
-        if size is None:
-            raise _not_there(git, file.path)
-        if file.mode == LINK:
-            links.append((file.path, os.fsdecode(blob.read(size))))
-            continue
-        folder = file.path.rpartition("/")[0]
-        if folder not in made:
-            make_folders(root, file.path)
-            made.add(folder)
-        mode = 0o777 if file.mode == EXECUTABLE else 0o666
-        descriptor = os.open(f"{root}/{file.path}", _NEW, mode)
-        try:
-            _copy(blob, descriptor, size)
-        finally:
-            os.close(descriptor)
+    with closing(git.blobs([file.id for file in files])) as contents:
+        for file, (size, blob) in zip(files, contents, strict=True):
+            if size is None:
+                raise _not_there(git, file.path)
+            if file.mode == LINK:
+                links.append((file.path, os.fsdecode(blob.read(size))))
+                continue
+            folder = file.path.rpartition("/")[0]
+            if folder not in made:
+                make_folders(root, file.path)
+                made.add(folder)
+            mode = 0o777 if file.mode == EXECUTABLE else 0o666
+            descriptor = os.open(f"{root}/{file.path}", _NEW, mode)
+            try:
+                _copy(blob, descriptor, size)
+            finally:
+                os.close(descriptor)
     for path, leads_to in links:  # last, so that no file is written through one
         make_folders(root, path)
         (root / path).symlink_to(leads_to)
-
-
-def _contents(
-    git: Git, names: Sequence[str], known: MutableMapping[str, bytes]
-) -> Iterator[tuple[int | None, IO[bytes]]]:
-    """Yield as `Git.blobs` does; small contents are known from then on."""
-    asked = [name for name in names if name not in known]
-    unknown, blobs = {*asked}, git.blobs(asked)
-    for name in names:
-        if name not in unknown:
-            yield len(known[name]), io.BytesIO(known[name])
-            continue
-        size, blob = next(blobs)
-        if size is None or size > SMALL or len(known) == MOST_KNOWN:
-            yield size, blob
-        else:
-            known[name] = blob.read(size)
-            yield size, io.BytesIO(known[name])
-    for _ in blobs:  # it has ended
-        raise AssertionError
 
 
 def _copy(source: IO[bytes], descriptor: int, size: int) -> None:
@@ -132,7 +106,6 @@ class _Plan:
     blobs: list[tuple[Git, list[File]]] = field(default_factory=list)
     copies: dict[File, Path] = field(default_factory=dict)
     submodules: list[str] = field(default_factory=list)
-    known: dict[str, bytes] = field(default_factory=dict)  # small contents, by their ids
 
 
 class Source:
@@ -191,7 +164,7 @@ class Source:
         for path in self._plan.submodules:
             make_folders(folder, f"{path}/file")
         for git, files in self._plan.blobs:
-            write_files(git, folder, files, self._plan.known)
+            write_files(git, folder, files)
         for file, content in self._plan.copies.items():
             target = folder / file.path
             make_folders(folder, file.path)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
 
 from loop.git.commands import Git
 
@@ -17,18 +16,15 @@ MOST_FOLDERS = 16
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _FOLDER = "040000"
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 
 class Commits:
     """Files and folders of commits, which are named by their whole ids; from several threads at a time."""
 
     def __init__(self, git: Git) -> None:
         self._git = git
-        self._contents: dict[tuple[str, str], bytes | None] = {}
-        self._folders: dict[tuple[str, str], Mapping[str, str]] = {}
-        self._lock = threading.Lock()  # of both; another thread may ask for the same meanwhile
+        self._contents: dict[tuple[str, str], bytes] = {}
+        self._lock = threading.Lock()  # of these; another thread may ask for the same meanwhile
+        self._entries = lru_cache(maxsize=MOST_FOLDERS)(self._list)
 
     def read(self, commit: str, path: str) -> bytes | None:
         """Return the bytes of a file, None where there is none."""
@@ -46,30 +42,23 @@ class Commits:
             path: None if size is None else blob.read(size)
             for path, (size, blob) in zip(unknown, blobs, strict=True)
         }
-        with self._lock:
-            for path, content in (known | read).items():
-                # Nothing is there for good only if the commit is; it may yet come.
-                if content is not None or self._has(commit):
-                    _keep_last(self._contents, (commit, path), content, MOST_CONTENTS)
-        return {path: (known | read)[path] for path in wanted}
+        found = known | read
+        for path, content in found.items():
+            if content is not None:
+                self.keep(commit, path, content)
+        return {path: found[path] for path in wanted}
 
     def keep(self, commit: str, path: str, content: bytes) -> None:
         """Remember what a file holds, as one of the last that were asked for."""
         with self._lock:
-            _keep_last(self._contents, (commit, path), content, MOST_CONTENTS)
-
-    def _has(self, commit: str) -> bool:
-        return any(known == commit for known, _ in (*self._contents, *self._folders))
+            self._contents.pop((commit, path), None)
+            self._contents[commit, path] = content
+            while len(self._contents) > MOST_CONTENTS:
+                del self._contents[next(iter(self._contents))]
 
     def entries(self, commit: str, folder: str = "") -> Mapping[str, str]:
         """Return by its name what git says of each entry of a folder: mode, kind and id."""
-        with self._lock:
-            known = self._folders.get((commit, folder))
-        if known is None:
-            known = self._list(commit, folder)
-        with self._lock:
-            _keep_last(self._folders, (commit, folder), known, MOST_FOLDERS)
-        return known
+        return self._entries(commit, folder)
 
     def mode(self, commit: str, path: str) -> str | None:
         """Return git's mode of `path` (`100644`, `100755`, `120000` for a link), None for nothing."""
@@ -98,10 +87,3 @@ class Commits:
 @lru_cache(maxsize=8)
 def commits_in(directory: Path) -> Commits:
     return Commits(Git(directory))
-
-
-def _keep_last(kept: dict[K, V], key: K, value: V, most: int) -> None:
-    kept.pop(key, None)
-    kept[key] = value
-    while len(kept) > most:
-        del kept[next(iter(kept))]

@@ -158,8 +158,6 @@ class Workspace:
                 repairs.append(f"Missing files were written again: {', '.join(missing)}.")
             if self._place(best):
                 repairs.append(f"{self.editable} was put back to the best, {best[:7]}.")
-            else:
-                self._worktree.leave_tidy(best)
             return repairs
 
     def release(self) -> None:
@@ -303,8 +301,8 @@ class Workspace:
         """Bring the worktree to the head of the branch, clean for git: a person may look."""
         with self._working():
             check_no_link(self.path)
-            head = self.head()
-            self._worktree.tidy(head, anew=self._place(head))
+            self._place(self.head())
+            self._worktree.tidy()
 
     def carry_over(self, source: str, parent: str, best: str, *, wins: bool = False) -> str | None:
         """Return `source`, made of `parent`, on top of `best`; if they conflict it `wins`, or None."""
@@ -421,7 +419,7 @@ class Workspace:
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        with self._lock, writing(self.path), self._git.operation():
+        with self._lock, writing(self.path):
             yield
 
 

@@ -27,7 +27,6 @@ class Worktree:
     def __init__(self, git: Git, path: Path) -> None:
         self.path = path
         self._git = git
-        self._tidied: object = None  # HEAD and index as they were left
 
     def check_free(self) -> None:
         if os.path.lexists(self.path):
@@ -76,24 +75,10 @@ class Worktree:
         self._refresh()
         return sorted(readable(file.path) for file in missing)
 
-    def tidy(self, head: str, *, anew: bool) -> None:
-        """Bring the index in line with HEAD, the commit `head`; unless `anew` it may be as it was left."""
-        if anew or self._tidied != self._state(head):
-            self._reset()
-            self._refresh()
-            self.leave_tidy(head)
-
-    def leave_tidy(self, head: str) -> None:
-        """Remember that the index is in line with HEAD."""
-        self._tidied = self._state(head)
-
-    def _state(self, head: str) -> object:
-        registration = self._registration()
-        try:
-            index = (registration / "index").stat()
-            return head, (registration / "HEAD").read_bytes(), index.st_ino, index.st_size, index.st_mtime_ns
-        except OSError:
-            return object()  # like no other
+    def tidy(self) -> None:
+        """Bring the index in line with HEAD; no file is touched."""
+        self._reset()
+        self._refresh()
 
     def _reset(self) -> None:
         # Entries that did not change keep their times, so that only changed files are read.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from loop.engine import stages
-from loop.engine.stages import KeepRule
-from loop.experiment import Ending, EventKind, Experiment, Goal, Outcome, Proposal, Run
+from loop.engine.stages import KeepRule, Ready
+from loop.experiment import Ending, EventKind, Experiment, Goal, Outcome, Proposal, Run, Stage, Training
 from loop.git.workspace import Commit, Workspace
 from loop.store.journal import Journal
 from loop.store.outbox import Entry, Outbox, State
@@ -97,8 +98,10 @@ def _begun(run: Run, number: int, commit: Commit, now: float) -> tuple[Experimen
     """Return an experiment in its first three stages."""
     proposal = Proposal("", f"VALUE {number}", "From 120 results.", "search", run.base_commit)
     constants = {**_CONSTANTS, "VALUE": number}
-    steps = stages.proposed(run, number, proposal if number else stages.BASELINE, commit, constants, now)
-    return (*steps, stages.training(steps[-1], pid=1, started=1.0, now=now))
+    ready = Ready(proposal if number else stages.BASELINE, commit, constants, "")
+    steps = stages.proposed(run, number, ready, now)
+    training = Training(1, supervisor_pid=1, supervisor_started=1.0, started_at=now)
+    return (*steps, replace(steps[-1], stage=Stage.TRAINING, training=training))
 
 
 def _outcome(now: float) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from loop.experiment import (
     Reason,
     Run,
     RunState,
+    Stage,
+    Training,
 )
 from loop.git.workspace import Commit
 from loop.results.report import RunStatus, read_wakeup_report, run_status
@@ -148,16 +150,18 @@ class WakeUpReport:
         proposal = Proposal("", description, proposer="search", family=family, cost=cost)
         proposal = proposal if number else stages.BASELINE
         commit = Commit(f"{number:07x}{'e' * 33}", added if number else 0, removed if number else 0)
-        steps = stages.proposed(self.run, number, proposal, commit, {}, self._time.now)
+        steps = stages.proposed(self.run, number, stages.Ready(proposal, commit, {}, ""), self._time.now)
         self.journal.record(*steps)
         return self.train_again(steps[-1])
 
     def train_again(self, experiment: Experiment) -> Experiment:
         """Begin to train an experiment, perhaps not for the first time."""
-        training = stages.training(experiment, pid=1, started=0.0, now=self._time.now)
-        self.journal.record(training)
+        k, now = experiment.attempt + 1, self._time.now
+        training = Training(k, supervisor_pid=1, supervisor_started=0.0, started_at=now)
+        begun = replace(experiment, stage=Stage.TRAINING, training=training)
+        self.journal.record(begun)
         self._write_log("")
-        return training
+        return begun
 
     def reach(self, percent: float, *, step: int) -> None:
         """Let the training come so far."""

@@ -131,6 +131,15 @@ class Ideas:
         return Proposal(source, f"idea {number}", "because", self.name, context.parent)
 
 
+def be_doubtful(engine: Engine, doubt: Callable[[Experiment], Doubt]) -> None:
+    """Let an engine find this of a number, whatever it has evaluated."""
+
+    def found(run: Run, evaluated: Experiment) -> Doubt:
+        return doubt(evaluated)
+
+    engine.evaluations.doubt = found  # type: ignore[method-assign]
+
+
 class Lab:
     """A run of its own in `folder`, with engines that can be made anew as after a restart of the bot."""
 
@@ -221,15 +230,17 @@ class Lab:
             folders=self.folders,
             slots=slots,
         )
-        return Engine(
+        made = Engine(
             run,
             trainings,
             ideas or Ideas(*programs),
             is_blocked=is_blocked,
-            doubt=doubt,
             timer=timer,
             blocker=blocker,
         )
+        if doubt is not None:
+            be_doubtful(made, doubt)
+        return made
 
     def launcher(self, environ: Mapping[str, str]) -> Launcher:
         command = (sys.executable, "-S", "train.py")  # a Python without site-packages starts fastest

@@ -23,7 +23,7 @@ from loop.git.workspace import Commit, Workspace
 from loop.lanes.protocol import Slot
 from loop.process.trainer import Job, Trainer
 from loop.store.journal import Journal
-from tests.loop.lab import Lab
+from tests.loop.lab import Lab, be_doubtful
 from tests.loop.made_up import Machine, MadeUpSupervisor, MadeUpTraining, Thinker
 
 TROUBLES = (UserError, OSError, sqlite3.Error)
@@ -161,7 +161,8 @@ class Life:
             folders=RunFolders(lab.home, run.id),
             slots=tuple(map(Slot, range(machine.lanes))),
         )
-        self.engine = Engine(run, trainings, thinker, doubt=is_doubted)
+        self.engine = Engine(run, trainings, thinker)
+        be_doubtful(self.engine, is_doubted)
         self._conducting: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 

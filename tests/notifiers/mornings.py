@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loop.engine import stages
-from loop.engine.stages import KeepRule
+from loop.engine.stages import KeepRule, Ready
 from loop.experiment import (
     Actor,
     Cause,
@@ -22,6 +22,8 @@ from loop.experiment import (
     Reason,
     Run,
     RunState,
+    Stage,
+    Training,
 )
 from loop.git.workspace import Commit
 from loop.results.report import WakeUpReport, read_wakeup_report
@@ -110,9 +112,10 @@ class Recorder:
             replace(stages.BASELINE, description=description) if not number else Proposal("", description)
         )
         commit = Commit(f"{number:07x}{'e' * 33}", added if number else 0, removed if number else 0)
-        steps = stages.proposed(self.run, number, proposal, commit, {}, self.now)
+        steps = stages.proposed(self.run, number, Ready(proposal, commit, {}, ""), self.now)
         self.journal.record(*steps)
-        self.journal.record(stages.training(steps[-1], pid=1, started=0.0, now=self.now))
+        training = Training(1, supervisor_pid=1, supervisor_started=0.0, started_at=self.now)
+        self.journal.record(replace(steps[-1], stage=Stage.TRAINING, training=training))
 
     def end(self, value: float | None, *, error: str = MEMORY, seconds: float = 330.0) -> None:
         """End the training under way after so many seconds, with a value or an error, and judge it."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loop.engine.ahead.prefetch import Ready
+from loop.engine.stages import Ready
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
 from loop.files import remove, why_not_copied
@@ -45,16 +45,9 @@ SPARE_MB = 6 * 1024  # MiB beside that: a training that is evaluated grows by fo
 class Precompiler:
     """Compiles ahead for one run: one candidate at a time, as no more are ready, whatever lane takes it."""
 
-    def __init__(
-        self,
-        trainings: Trainings,
-        candidate: Callable[[], Ready | None],
-        *,
-        seconds: float = MOST_SECONDS,
-    ) -> None:
+    def __init__(self, trainings: Trainings, candidate: Callable[[], Ready | None]) -> None:
         self._trainings = trainings
         self._candidate = candidate
-        self._seconds = seconds
         self._commit = ""  # of the last candidate that was tried
         self._task: asyncio.Task[None] | None = None
 
@@ -119,7 +112,7 @@ class Precompiler:
             # Marked as of the training beside it: what is ours, and ends where that one is found dead.
             mark = mark_of(training.folder)
             for _ in range(RUNS):
-                result = await run_together([program], self._seconds, limits, mark=mark, nice=NICE)
+                result = await run_together([program], MOST_SECONDS, limits, mark=mark, nice=NICE)
                 if failed := result.ending != "exited" or result.exit_codes != (0,):
                     break
         except (UserError, OSError) as error:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from loop.engine.stages import BASELINE
+from loop.engine.stages import BASELINE, Ready
 from loop.errors import UserError, backoff
 from loop.experiment import Proposal
 from loop.git.workspace import Commit, Workspace
@@ -29,22 +29,6 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)  # waits of a proposer that fails; the last one for ever
 
 _CONFLICT = "it does not fit what was kept meanwhile: make it anew for the program shown"
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A proposal with its commit, fit to be launched on top of `proposal.parent`.
-
-    `waited` is for how many seconds the lane that took it had to wait, `made_as` the commit that it had
-    before it was carried over.
-    """
-
-    proposal: Proposal
-    commit: Commit
-    constants: Mapping[str, object]
-    program: str
-    waited: float = 0.0
-    made_as: str = ""
 
 
 def make_ready(proposal: Proposal, commit: Commit) -> Ready:
@@ -145,6 +129,7 @@ class Prefetch:
                 continue  # it was for another lane, or another one is made, for an idea that came
             self._task = None
             ready: Ready | None = task.result()
+            self._recorded.clear()  # while this one is carried over, another lane may ask for the next
             while ready is not None and ready.proposal.parent != (best := head()):
                 description = ready.proposal.description
                 ready = await in_thread(self._carry_over, ready, best)
@@ -153,8 +138,8 @@ class Prefetch:
                     self._refusals = (Rejection(description, _CONFLICT),)
             if ready is not None:
                 self._refusals = ()
-                self._recorded.clear()
                 return replace(ready, waited=waited)
+            self._recorded.set()
 
     def recorded(self) -> None:
         """Let the next proposal be made, which knows of the one that was taken."""

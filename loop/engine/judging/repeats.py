@@ -19,7 +19,6 @@ from loop.evaluation.noise import Drift, read_drift, speed
 from loop.evidence import Repeat, RepeatFor
 from loop.experiment import Asker, Ending, Experiment, Outcome, Purpose, Run, RunState, Status, Training
 from loop.lanes.protocol import LiveTraining
-from loop.process.trainer import Supervisor
 from loop.program.seed import seed_of, with_seed
 from loop.store.events import skip_answered_in
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
@@ -93,26 +92,20 @@ class Repeater:
         trained = self._store.trained_in(certification, lane)
         return sorted(waiting, key=lambda each: trained.get(each.number, 0) if each.certification else 0)
 
-    def begin(
-        self, lane: int, repeat: Repeat, source: str, spare: Supervisor | None
-    ) -> tuple[RepeatUnderWay, LiveTraining]:
-        """Begin a repeat of the program `source`, with the supervisor `spare` if there is one."""
-        with self._trainings.armed(spare) as supervisor:
-            seed = self._seed(repeat, source)
-            k = self._store.next_k(repeat.run_id, repeat.number)
-            changed = source if seed is None else with_seed(source, seed)
-            job = self._trainings.make(lane, repeat.number, k, self.experiment(repeat).commit, changed)
-            training = Training(
-                k,
-                Purpose.REPEAT,
-                self._trainings.slot(lane).device,
-                supervisor_pid=supervisor.pid if supervisor else None,
-                supervisor_started=supervisor.started if supervisor else None,
-                started_at=self._journal.clock(),
-            )
+    def begin(self, lane: int, repeat: Repeat, source: str) -> tuple[RepeatUnderWay, LiveTraining]:
+        """Begin a repeat of the program `source`."""
+        seed = self._seed(repeat, source)
+        k = self._store.next_k(repeat.run_id, repeat.number)
+        changed = source if seed is None else with_seed(source, seed)
+
+        def record(training: Training) -> RepeatUnderWay:
+            training = replace(training, purpose=Purpose.REPEAT)
             begun = RepeatUnderWay(replace(repeat, k=k, seed=seed), training, lane)
             self._store.begin(begun, **self._trainings.place(lane))
-            return begun, self._trainings.start(supervisor, job)
+            return begun
+
+        commit = self.experiment(repeat).commit
+        return self._trainings.start(lane, repeat.number, k, commit, changed, record)
 
     def experiment(self, repeat: Repeat) -> Experiment:
         found = self._journal.experiment(repeat.run_id, repeat.number)

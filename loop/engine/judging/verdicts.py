@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 
 from loop.engine import stages
+from loop.engine.judging.evaluations import Evaluations
 from loop.engine.judging.pruning import Pruner
 from loop.engine.judging.repeats import Repeater
 from loop.engine.trainings import Trainings
@@ -163,12 +164,7 @@ class Verdicts:
     """
 
     def __init__(
-        self,
-        trainings: Trainings,
-        *,
-        repeats: Repeater,
-        pruner: Pruner,
-        doubt: Callable[[Experiment], Doubt],
+        self, trainings: Trainings, repeats: Repeater, pruner: Pruner, evaluations: Evaluations
     ) -> None:
         self.best: Experiment | None = None
         self._rule = trainings.plan.rule
@@ -177,7 +173,7 @@ class Verdicts:
         self._trainings = trainings
         self._repeater = repeats
         self._pruner = pruner
-        self._doubt = doubt
+        self._evaluations = evaluations
         self._repeats = Repeats(self._journal)
 
     @property
@@ -224,7 +220,7 @@ class Verdicts:
     def judge(self, run: Run, evaluated: Experiment) -> tuple[Run, Experiment]:
         """Give the verdict on an experiment and write it down; `follow` does the rest."""
         noise = self._noise(run)
-        doubt = NO_DOUBT if evaluated.without is not None else self._doubt(evaluated)
+        doubt = NO_DOUBT if evaluated.without is not None else self._evaluations.doubt(run, evaluated)
         decided = self._pruner.verdict(run, self._decided(run, evaluated, noise, doubt))
         decided = self._repeater.with_drift(decided)
         known = noise and astuple(noise)

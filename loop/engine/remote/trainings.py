@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from loop.engine.plan import Plan
-from loop.engine.trainings import Trainings
+from loop.engine.trainings import T, Trainings
 from loop.errors import UserError
 from loop.evaluation.evaluator import Description, Score, Scorer
 from loop.experiment import Experiment, Reason, Run, Training
@@ -27,22 +26,11 @@ from loop.lanes.node import Attempt, Prepared, Recipe
 from loop.lanes.node_setup import make_bundle
 from loop.lanes.protocol import LiveTraining, Slot
 from loop.process.programs import Program
-from loop.process.trainer import Job, Supervisor
 from loop.process.worker import in_thread
 
 PREPARE_SECONDS = 7200.0  # for a node to fetch data and packages
 EVALUATE_SECONDS = 1200.0
 ALIKE = "alike.json"  # beside the logs of a run: what its nodes have in common
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteJob(Job):
-    """A training for a node, of which the bot knows only the program."""
-
-    lane: int = 0
-    number: int = 0
-    k: int = 0
-    source: str = ""
 
 
 class RemoteTrainings(Trainings):
@@ -118,29 +106,27 @@ class RemoteTrainings(Trainings):
 
     # Trainings
 
-    def arm(self) -> Supervisor | None:
-        return None
-
-    def make_ahead(self, lane: int, commit: str, spare: Supervisor | None) -> None:
+    def make_ahead(self, lane: int, commit: str) -> None:
         """Do nothing: the node makes the folder."""
 
-    @contextmanager
-    def armed(self, spare: Supervisor | None) -> Iterator[Supervisor | None]:  # noqa: ARG002
-        yield None
-
-    def make(self, lane: int, number: int, k: int, commit: str, source: str) -> RemoteJob:  # noqa: ARG002
+    def start(
+        self,
+        lane: int,
+        number: int,
+        k: int,
+        commit: str,  # noqa: ARG002
+        source: str,
+        record: Callable[[Training], T],
+    ) -> tuple[T, LiveTraining]:
         folder = self.folders.attempt(number, k)
         remove(folder)
         with writing(folder):
             folder.mkdir(parents=True)
-        return RemoteJob((), folder, {}, folder, folder, 0.0, lane=lane, number=number, k=k, source=source)
-
-    def start(self, supervisor: Supervisor | None, job: Job) -> LiveTraining:  # noqa: ARG002
-        assert isinstance(job, RemoteJob), "it was made here"
+        recorded = record(self._training(lane, k, None))
         best = self.journal.best(self.folders.run_id)
         kept = Attempt(self._key, best.number, best.attempt) if best else None
-        attempt, copies = Attempt(self._key, job.number, job.k), self._copies(job.lane)
-        return self._cluster.train(job.lane, attempt, job.source, kept, job.folder, copies)
+        attempt, copies = Attempt(self._key, number, k), self._copies(lane)
+        return recorded, self._cluster.train(lane, attempt, source, kept, folder, copies)
 
     def attach(self, lane: int, number: int, training: Training) -> RemoteTraining:
         folder = self.folders.attempt(number, training.k)

@@ -113,11 +113,9 @@ class Repeats:
 
     def begin(self, begun: RepeatUnderWay, **place: object) -> None:
         """Record a training that begins, before its supervisor gets its job; the event says the `place`."""
-        with self._journal.transaction() as append:
-            self._write(begun)
-            repeat = begun.repeat
-            facts = {"why": repeat.why, "k": repeat.k, "seed": repeat.seed}
-            append(repeat.run_id, EventKind.REPEAT_TRAINING, number=repeat.number, **facts, **place)
+        repeat = begun.repeat
+        facts = {"why": repeat.why, "k": repeat.k, "seed": repeat.seed, **place}
+        self._record(EventKind.REPEAT_TRAINING, begun, **facts)
 
     def under_way(self, run_id: int) -> list[RepeatUnderWay]:
         rows = self._journal.query(
@@ -134,11 +132,7 @@ class Repeats:
     def skip(self, begun: RepeatUnderWay, reason: str, *, answered_in: str = "") -> RepeatUnderWay:
         """Note that one is to be given up; `give_up` follows once its training has ended."""
         skipped = replace(begun, repeat=replace(begun.repeat, given_up=reason))
-        with self._journal.transaction() as append:
-            self._write(skipped)
-            about = begun.repeat
-            facts = {"lane": begun.lane, "answered_in": answered_in}
-            append(about.run_id, EventKind.SKIP_REQUESTED, number=about.number, **facts)
+        self._record(EventKind.SKIP_REQUESTED, skipped, lane=begun.lane, answered_in=answered_in)
         return skipped
 
     def place(self, repeat: Repeat) -> tuple[int, int]:
@@ -167,33 +161,25 @@ class Repeats:
 
     def put_back(self, ended: RepeatUnderWay, reason: str, *, vanished: bool = False) -> None:
         """Let a repeat wait again whose training ended without saying anything about the program."""
-        with self._journal.transaction() as append:
-            self._write(ended, waits=True)
-            about = ended.repeat
-            facts = {"why": about.why, "reason": reason, "vanished": vanished, "lane": ended.lane}
-            append(about.run_id, EventKind.REPEAT_PUT_BACK, number=about.number, **facts)
+        waits = replace(ended, repeat=replace(ended.repeat, k=None))
+        facts = {"why": ended.repeat.why, "reason": reason, "vanished": vanished, "lane": ended.lane}
+        self._record(EventKind.REPEAT_PUT_BACK, waits, **facts)
 
     def measured(self, ended: RepeatUnderWay, **facts: object) -> None:
         """Record what a repeat's training came to; the event has `facts` for the message about it."""
         repeat = replace(ended.repeat, given_up="")  # a number counts though it was to be skipped
-        with self._journal.transaction() as append:
-            self._write(replace(ended, repeat=repeat))
-            told = {"why": repeat.why, "k": repeat.k, "seed": repeat.seed, "lane": ended.lane, **facts}
-            append(repeat.run_id, EventKind.REPEATED, number=repeat.number, **told)
+        told = {"why": repeat.why, "k": repeat.k, "seed": repeat.seed, "lane": ended.lane, **facts}
+        self._record(EventKind.REPEATED, replace(ended, repeat=repeat), **told)
 
     def give_up(
         self, repeat: Repeat, reason: str, *, ended: RepeatUnderWay | None = None, **facts: object
     ) -> None:
         """Record that there will be no number; `ended` is the repeat with its training, if that had begun."""
-        with self._journal.transaction() as append:
-            given_up = replace(repeat, given_up=reason)
-            if ended is None:
-                self._journal.insert("repeats", unique=("id",), **values_of(given_up))
-            else:
-                self._write(replace(ended, repeat=given_up))
-            place = {"k": repeat.k, "lane": ended.lane} if ended else {"k": None}
-            told = {"why": repeat.why, "reason": reason, **place, **facts}
-            append(repeat.run_id, EventKind.REPEAT_GIVEN_UP, number=repeat.number, **told)
+        given_up = replace(repeat, given_up=reason)
+        place = {"k": repeat.k, "lane": ended.lane} if ended else {"k": None}
+        told = {"why": repeat.why, "reason": reason, **place, **facts}
+        changed = replace(ended, repeat=given_up) if ended else given_up
+        self._record(EventKind.REPEAT_GIVEN_UP, changed, **told)
 
     def numbers(self, run_id: int, metric: str) -> dict[int, tuple[float | None, ...]]:
         """Return what repeats came to, by experiment, in the order of their trainings; None is no number."""
@@ -218,12 +204,16 @@ class Repeats:
 
     # Parts
 
-    def _write(self, changed: RepeatUnderWay, *, waits: bool = False) -> None:
-        repeat = replace(changed.repeat, k=None) if waits else changed.repeat
-        self._journal.insert("repeats", unique=("id",), **values_of(repeat))
-        whose = {"run_id": repeat.run_id, "number": repeat.number, "lane": changed.lane}
-        key = ("run_id", "number", "k")
-        self._journal.insert("trainings", unique=key, **whose, **values_of(changed.training))
+    def _record(self, kind: EventKind, changed: RepeatUnderWay | Repeat, **facts: object) -> None:
+        """Write a repeat, and its training if it has one, with an event about it."""
+        repeat = changed.repeat if isinstance(changed, RepeatUnderWay) else changed
+        whose = {"run_id": repeat.run_id, "number": repeat.number}
+        with self._journal.transaction() as append:
+            self._journal.insert("repeats", unique=("id",), **values_of(repeat))
+            if isinstance(changed, RepeatUnderWay):
+                training = {**whose, "lane": changed.lane, **values_of(changed.training)}
+                self._journal.insert("trainings", unique=(*whose, "k"), **training)
+            append(repeat.run_id, kind, number=repeat.number, **facts)
 
     def _repeats(self, which: str, *values: object) -> list[Repeat]:
         rows = self._journal.query(f"SELECT * FROM repeats WHERE {which}", *values)  # noqa: S608

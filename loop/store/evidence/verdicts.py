@@ -120,23 +120,19 @@ def _move_head(journal: Journal, run: Run, old: str) -> None:
 
 
 def record_evaluated(
-    journal: Journal,
-    evaluated: Experiment,
-    evaluation: Evaluation | None,
-    *,
-    notice: str = "",
-    **facts: object,
+    journal: Journal, evaluated: Experiment, evaluation: Evaluation | None, *, notice: str = ""
 ) -> None:
     """Record that all is known for a verdict, and what was found, if it was looked for.
 
-    The event has `facts`; people are notified of `notice`.
+    People are notified of `notice`.
     """
+    facts: dict[str, object] = {}
     with journal.transaction() as append:
         journal.write(evaluated)
         if evaluation is not None:
             key = ("run_id", "number", "k")
             journal.insert("evaluations", unique=key, **values_of(evaluation))
-            facts |= {"belief": evaluation.belief, "reason": evaluation.reason}
+            facts = {"belief": evaluation.belief, "reason": evaluation.reason}
         append(evaluated.run_id, EventKind.EVALUATED, number=evaluated.number, **facts)
         if notice:
             append(evaluated.run_id, EventKind.NOTED, reason=notice)

@@ -220,7 +220,7 @@ async def test_a_training_that_finds_no_room_begins_once_there_is_some(
 
 
 @pytest.mark.parametrize(
-    ("copy", "said"), [(2, "no folder ahead of the next training"), (3, "no cache for the next training yet")]
+    ("copy", "said"), [(2, "the next training is not ready ahead"), (3, "no cache for the next training yet")]
 )
 async def test_no_room_for_the_next_training_matters_only_once_it_begins(
     make_lab: MakeLab,

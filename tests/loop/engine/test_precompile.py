@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from loop.engine.ahead import precompile
-from loop.engine.ahead.prefetch import Ready, make_ready
+from loop.engine.ahead.prefetch import make_ready
 from loop.engine.run import Engine
+from loop.engine.stages import Ready
 from loop.experiment import Proposal, Training
 from loop.git.workspace import Commit
 from loop.sandbox.sandbox import Sandbox
@@ -134,7 +135,7 @@ async def test_a_training_finds_what_its_program_compiled_beside_the_one_before(
     site.let_go("2", rate=1)
 
     await site.compiles("4")  # beside #3
-    engine.precompiler._seconds = 0.1  # perhaps too short for a kernel
+    monkeypatch.setattr(precompile, "MOST_SECONDS", 0.1)  # perhaps too short for a kernel
     site.let_go("3b", rate=1)
 
     await until(lambda: logged("deadline"))  # of #5, beside #4

@@ -14,6 +14,7 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import Cost, Family, Proposal, Status
 from loop.git.workspace import Workspace
+from loop.process.worker import in_thread
 from loop.proposers.protocol import Context, Proposer
 from loop.results.report import run_status
 from loop.store.experiments import IdeaBox
@@ -359,19 +360,24 @@ async def test_who_waits_for_a_proposal_is_given_the_one_for_the_idea(
     assert ready.proposal.description == "DEPTH 9"
 
 
+@pytest.mark.parametrize("carried_over", [False, True])
 async def test_each_lane_that_waits_is_given_a_proposal_of_its_own(
-    make_ahead: Callable[[Proposer], Prefetch],
+    make_ahead: Callable[[Proposer], Prefetch], carried_over: bool
 ) -> None:
-    ahead = make_ahead(Scripted(FREE, IDEA))
-    parent = await parent_of_ready(ahead)
+    proposer = Scripted(FREE, IDEA)
+    ahead = make_ahead(proposer)
+    head = await parent_of_ready(ahead)
+    if carried_over:
+        git(ahead.workspace.repository, "commit", "--quiet", "--allow-empty", "-m", "x")
+        head = git(ahead.workspace.repository, "rev-parse", "HEAD")
     journal: list[str] = []
 
     async def take() -> None:
-        ready = await ahead.take(lambda: parent, asyncio.Event())
+        ready = await ahead.take(lambda: head, asyncio.Event())
         assert ready is not None
         for _ in range(20):
-            await asyncio.sleep(0)
-            assert ahead.ready is None, "it was made without knowledge of the one just taken"
+            await in_thread(ahead.context)  # as a proposal that is made begins
+        assert proposer.asked == len(journal) + 1, "it was made without knowledge of the one just taken"
         journal.append(ready.proposal.description)
         ahead.recorded()
 

@@ -6,15 +6,15 @@ import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
 from loop.errors import DiskError, UserError
-from loop.git.checkout import SMALL, File, Source, write_files
+from loop.git.checkout import File, Source, write_files
 from loop.git.commands import Git
 from tests.loop.real_git import PREPARE, TRAIN, commit_files, git, make_repository, refs, snapshot
 
@@ -87,29 +87,16 @@ def umask() -> int:
     return mask
 
 
-def test_git_is_asked_for_small_files_once(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    blobs = Git.blobs
-
-    def count(self: Git, names: Sequence[str]) -> Iterator[tuple[int | None, IO[bytes]]]:
-        asked.extend(names)
-        return blobs(self, names)
-
-    large = "0123456789abcdef" * (SMALL // 16)
-    files = {"small.txt": "x\n", "same.txt": "x\n", "large.txt": large + "\n", "other.txt": large + "\n"}
-    commit_files(repository, {**files, "limit.txt": large}, "x")
-    made = source(repository)
-    monkeypatch.setattr(Git, "blobs", count)
-    commit = git(repository, "rev-parse", "HEAD")
-    made.fill(tmp_path / "first", commit)
-    asked.clear()
-    made.fill(tmp_path / "second", commit)
-    assert asked == [git(repository, "rev-parse", "HEAD:large.txt")] * 2
-    assert tree(tmp_path / "first") == tree(tmp_path / "second")
-    assert (tmp_path / "second" / "other.txt").read_text() == files["other.txt"]
-    assert (tmp_path / "second" / "same.txt").read_text() == files["same.txt"]
+def test_git_ends_where_a_file_cannot_be_written(repository: Path, tmp_path: Path) -> None:
+    git_ = Git(repository / ".git")
+    program = File("train.py", "100644", git(repository, "rev-parse", "HEAD:train.py"), 0)
+    (tmp_path / "train.py").touch()
+    before = {*threading.enumerate()}
+    with pytest.raises(FileExistsError) as raised:
+        write_files(git_, tmp_path, [program, program])
+    for watchdog in {*threading.enumerate()} - before:
+        watchdog.join(10)
+        assert not watchdog.is_alive(), raised
 
 
 def test_a_folder_can_be_filled_before_its_program_is_known(repository: Path, work: Path) -> None:

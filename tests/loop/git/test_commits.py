@@ -62,7 +62,7 @@ def test_a_commit_that_is_not_there_may_come(commits: Commits, base: str, starte
     assert started == ["cat-file"] * 2
     for _ in range(2):
         assert commits.read_all(base, ("train.py", "absent.py"))["absent.py"] is None
-    assert started == ["cat-file"] * 3
+    assert started == ["cat-file"] * 4
 
 
 def test_what_is_given_need_not_be_asked_for(commits: Commits, base: str, started: list[str]) -> None:

@@ -56,7 +56,7 @@ def test_a_forgotten_worktree_leaves_nothing(worktree: Worktree, repository: Pat
     assert not worktree.path.exists()
     assert len(git(repository, "worktree", "list").splitlines()) == 1
     with pytest.raises(UserError, match="is not a git worktree any more"):
-        worktree.tidy("", anew=True)
+        worktree.tidy()
     worktree.forget()
 
 
@@ -64,41 +64,15 @@ def test_the_index_follows_head_without_touching_files(worktree: Worktree, repos
     (worktree.path / "train.py").write_text("changed\n")
     git(worktree.path, "add", "train.py")
     assert git(worktree.path, "status", "--porcelain") == "M  train.py"
-    worktree.tidy(git(repository, "rev-parse", "one"), anew=False)
+    worktree.tidy()
     assert git(worktree.path, "status", "--porcelain") == " M train.py"
     assert (worktree.path / "train.py").read_text() == "changed\n"
-
-
-def test_an_index_that_is_as_it_was_left_is_left_alone(
-    worktree: Worktree, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def tidied(head: str, *, anew: bool = False) -> bool:
-        resets.clear()
-        worktree.tidy(head, anew=anew)
-        return bool(resets)
-
-    def count() -> None:
-        resets.append(None)
-        reset()
-
-    resets: list[None] = []
-    reset = worktree._reset
-    monkeypatch.setattr(worktree, "_reset", count)
-    first = git(repository, "rev-parse", "one")
-    assert tidied(first)
-    assert not tidied(first)
-    assert tidied(first, anew=True)
-    assert not tidied(first)
     (worktree.path / "new").touch()
     git(worktree.path, "add", "new")
-    assert tidied(first)
-    assert not tidied(first)
+    commit_files(repository, {"more.py": "x\n"}, "more")
     git(worktree.path, "symbolic-ref", "HEAD", "refs/heads/main")
-    assert tidied(first)
-    second = commit_files(repository, {"more.py": "x\n"}, "more")
-    assert tidied(second)
-    assert not tidied(second)
-    assert git(worktree.path, "status", "--porcelain") == " D more.py\n?? new"
+    worktree.tidy()
+    assert git(worktree.path, "status", "--porcelain") == " D more.py\n M train.py\n?? new"
 
 
 def test_files_in_folders_with_odd_names_are_filled_in(worktree: Worktree, repository: Path) -> None:
