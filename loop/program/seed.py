@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from loop.errors import UserError
 from loop.program.constants import evaluate, line_starts, parse, span
-from loop.program.places import called, keyword
+from loop.program.places import assignment, called, default_of, keyword
 
 _SEED = re.compile(r"(?:^|[_-])seeds?\d*(?:[_-]|$)", re.IGNORECASE)
 _GLOBAL_SEEDERS = frozenset(
@@ -84,14 +84,10 @@ def _blocks(tree: ast.Module) -> Iterator[list[ast.stmt]]:
 
 def _assigned(statements: list[ast.stmt]) -> Iterator[ast.expr]:
     for statement in statements:
-        match statement:
-            case (
-                ast.Assign(targets=[ast.Name(id=name)], value=value)
-                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
-            ) if _OWN.fullmatch(name):
-                default = keyword(value, "default") if called(value) == "field" else value
-                if default is not None and _whole_number(default) is not None:
-                    yield default
+        for name, value in assignment(statement):
+            default = default_of(value)
+            if _OWN.fullmatch(name) and default is not None and _whole_number(default) is not None:
+                yield default
 
 
 def _within(tree: ast.Module) -> Iterator[ast.expr]:
