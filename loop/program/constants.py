@@ -26,9 +26,9 @@ Number: TypeAlias = int | float
 Value: TypeAlias = bool | int | float | str | tuple[Number, ...]
 
 _NEWLINE = re.compile(rb"\r\n|\r|\n")  # what Python counts as a line; `splitlines` knows others
-_LARGEST_BITS = 4096  # of an integer; beyond it a value is taken for a mistake or an attack
+LARGEST_BITS = 4096  # of an integer; beyond it a value is taken for a mistake or an attack
 _LONGEST_BUDGET = 1e9  # seconds; more is a mistake
-_OPERATORS: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
+ARITHMETIC: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -140,17 +140,23 @@ def _number(node: ast.expr) -> Number:
             value = -_number(node.operand)
         case ast.UnaryOp(op=ast.UAdd()):
             value = +_number(node.operand)
-        case ast.BinOp() if type(node.op) in _OPERATORS:
+        case ast.BinOp() if type(node.op) in ARITHMETIC:
             left, right = _number(node.left), _number(node.right)
-            whole = isinstance(left, int) and isinstance(right, int)
-            if isinstance(node.op, ast.Pow) and whole and int(left).bit_length() * abs(right) > _LARGEST_BITS:
+            if isinstance(node.op, ast.Pow) and is_huge_power(left, right):
                 raise _NotANumberError
-            value = _OPERATORS[type(node.op)](left, right)
+            value = ARITHMETIC[type(node.op)](left, right)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _NotANumberError
-    if not isfinite(value) if isinstance(value, float) else value.bit_length() > _LARGEST_BITS:
+    if not isfinite(value) if isinstance(value, float) else value.bit_length() > LARGEST_BITS:
         raise _NotANumberError
     return value
+
+
+def is_huge_power(base: object, exponent: object) -> bool:
+    """Tell whether a power of whole numbers is too large even to be computed."""
+    if not isinstance(base, int) or not isinstance(exponent, int):
+        return False
+    return base.bit_length() * abs(exponent) > LARGEST_BITS
 
 
 _POWER = re.compile(r"(\d+)(\s*\*\*\s*)\d+")
@@ -207,6 +213,11 @@ def find_constants(source: str) -> tuple[Constant, ...]:
         start, end = span(node, starts)
         found.append(Constant(name, value, start, end, data[start:end].decode()))
     return tuple(found)
+
+
+def constant_values(source: str) -> dict[str, Value]:
+    """Return the values of the constants of `source` by their names."""
+    return {constant.name: constant.value for constant in find_constants(source)}
 
 
 def words_of(name: str) -> frozenset[str]:
@@ -285,7 +296,7 @@ def read_value(text: str) -> Value | None:
 
 def _has(source: str, expected: Mapping[str, Value | None]) -> bool:
     try:
-        return {constant.name: constant.value for constant in find_constants(source)} == expected
+        return constant_values(source) == expected
     except UserError:
         return False
 
