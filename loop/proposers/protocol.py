@@ -146,6 +146,16 @@ class Context:
     def goal(self) -> Goal:
         return self.run.goal
 
+    @property
+    def number(self) -> int:
+        """The number of the experiment that is to be proposed."""
+        return self.experiments[-1].number + 1 if self.experiments else 0
+
+    @property
+    def last_value(self) -> float | None:
+        """The last number of the metric, to write others like it; None before the first."""
+        return next((each.value for each in reversed(self.experiments) if each.value is not None), None)
+
 
 class Proposer(Protocol):
     """A source of ideas."""

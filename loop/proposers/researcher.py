@@ -228,7 +228,7 @@ class Researcher:
 
     async def _of_a_model(self, models: Sequence[Source], context: Context) -> Proposal | None:
         """Return the proposal of the first of the models that has one, the fallback after them."""
-        if (models or self._fallback) and number_of(context) % STATE_EVERY == 0:
+        if (models or self._fallback) and context.number % STATE_EVERY == 0:
             context = replace(context, search_state=await self._state(context))
         for model in (*models, *self._fallback) if models else ():
             may_propose = self.availability.may_propose(model.name)
@@ -253,18 +253,12 @@ class Researcher:
         each is the shortest in these proportions. The order depends on run and number alone, so that a
         restart changes nothing.
         """
-        number = number_of(context)
-        chance = random.Random(f"{context.run.id}/{number}")  # noqa: S311 - no secret hangs on it
+        chance = random.Random(f"{context.run.id}/{context.number}")  # noqa: S311 - no secret hangs on it
         times = {model.name: chance.expovariate(model.weight) for model in self._sources}
         own = chance.expovariate(self.share) if self.share else math.inf
         order = sorted(self._sources, key=lambda model: times[model.name])
         first = [model for model in order if times[model.name] < own]
         return first, order[len(first) :]
-
-
-def number_of(context: Context) -> int:
-    """Return the number of the experiment that is to be proposed."""
-    return context.experiments[-1].number + 1 if context.experiments else 0
 
 
 def crash_to_repair(experiments: Sequence[Experiment], dropped: Collection[int] = ()) -> Experiment | None:

@@ -259,8 +259,6 @@ class Change:
     """A change with its words. `constants` are those of the program that `write` returns."""
 
     description: str
-    rationale: str
-    family: Family | None
     constants: Mapping[str, Value]
     write: Callable[[], str]
 
@@ -327,13 +325,11 @@ class Program:
                 values[name] = value
         return self.size(values)
 
-    def change(self, moves: Moves, rationale: str = "", family: Family | None = None) -> Change:
+    def change(self, moves: Moves) -> Change:
         present, values = self.present, self.after(moves) or self._moved(moves)
         after = {name: value for name, value in values.items() if value != present[name]}
         return Change(
             description=_describe(self.constants, after),
-            rationale=rationale,
-            family=family,
             constants=values,
             write=partial(replace_constants, self.source, after),
         )

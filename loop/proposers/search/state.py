@@ -88,8 +88,7 @@ def read_state(context: Context, frozen: Collection[str] = frozenset()) -> Searc
 def describe(context: Context, frozen: Collection[str] = frozenset()) -> str:
     """Return the state of the search in words, empty where there is none. Imports numpy."""
     state = read_state(context, frozen)
-    like = next((each.value for each in reversed(context.experiments) if each.value is not None), None)
-    return "" if state is None else state_text(state, like)
+    return "" if state is None else state_text(state, context.last_value)
 
 
 def state_text(state: SearchState, like: float | None) -> str:

@@ -29,7 +29,7 @@ from loop.evidence import Wish
 from loop.experiment import Experiment, Family, Goal, Proposal, Stage
 from loop.gain import number
 from loop.process.worker import in_thread, run_worker
-from loop.program.constants import find_constants
+from loop.program.constants import constant_values
 from loop.program.fingerprint import fingerprint
 from loop.proposers.people import unwanted
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
@@ -140,16 +140,16 @@ def suggest(context: Context, frozen: Collection[str] = frozenset()) -> Proposal
     for moves, why in changes:
         if not moves or not trials.is_open(moves):
             continue
-        change = program.change(moves, why, _family(moves))
+        change = program.change(moves)
         if not known.has(change) and not unwanted(context.wishes, program.present, change.constants):
             return Proposal(
                 source=change.write(),
                 description=change.description,
-                rationale=change.rationale,
+                rationale=why,
                 proposer=NAME,
                 parent=context.parent,
                 expected=_expected(moves, surface, trials.results),
-                family=change.family,
+                family=_family(moves),
             )
     raise ExhaustedError(
         f"The search tried every change of up to {_MOST} constants of the best program: send an /idea, "
@@ -180,13 +180,13 @@ def _begun(context: Context, proposal: Proposal) -> Experiment:
     """Return the experiment that is made of a proposal, as the search will see it."""
     return Experiment(
         context.run.id,
-        context.experiments[-1].number + 1 if context.experiments else 0,
+        context.number,
         Stage.TRAINING,
         proposal.description,
         proposal.rationale,
         NAME,
         context.parent,
-        constants={constant.name: constant.value for constant in find_constants(proposal.source)},
+        constants=constant_values(proposal.source),
         program=fingerprint(proposal.source),
     )
 
@@ -205,7 +205,7 @@ def learn(
 
 def no_constant(source: str) -> str:
     """Say that `source` has no constant to change, and what constants it has."""
-    seen = [constant.name for constant in find_constants(source)]
+    seen = list(constant_values(source))
     others = f"Seen: {', '.join(seen[:_SEEN])}{', …' if len(seen) > _SEEN else ''}. " if seen else ""
     return (
         f"The search finds no constant that it may change. {others}"
@@ -231,8 +231,7 @@ def _changes(
     options = Options(axes, trials, surface)
     together = context.search_mode is SearchMode.COMBINATION or under_way(context.experiments)
     most = _LOUD_MOST if loud else _MOST if together else _FEW
-    number = context.experiments[-1].number + 1 if context.experiments else 0
-    chance = random.Random(f"{context.run.tag} {context.run.created_at} {number}")  # noqa: S311 - no secret
+    chance = random.Random(f"{context.run.tag} {context.run.created_at} {context.number}")  # noqa: S311 - no secret
     why = f"Largest gain on a response surface drawn from all {len(trials.results)} results."
     for _ in range(_DRAWS):
         yield options.best(surface.draw(chance.randrange(2**32)), most), why
