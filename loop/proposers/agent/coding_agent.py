@@ -25,7 +25,7 @@ from loop.files import place, remove
 from loop.git.commands import Git, locate
 from loop.git.workspace import AUTHOR
 from loop.process.environment import PROXIES, training_environment
-from loop.process.programs import Program, run_together
+from loop.process.programs import Program, Result, run_together
 from loop.process.supervisor import end_marked
 from loop.process.trainer import Limits
 from loop.process.worker import in_thread
@@ -113,15 +113,6 @@ class AgentError(UserError):
     """Why an agent did not run, as a clause that continues its name: `cannot be started: …`."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentExit:
-    """How an agent ended, and the ends of what it printed; `exit_code` is None where its time was over."""
-
-    exit_code: int | None
-    output: str
-    errors: str
-
-
 def agent_environment(environ: Mapping[str, str], preset: Preset) -> dict[str, str]:
     """Return what a training may know of `environ`, with HOME, and what this agent needs for its provider."""
     chosen = training_environment(environ, {})
@@ -130,8 +121,8 @@ def agent_environment(environ: Mapping[str, str], preset: Preset) -> dict[str, s
     return renamed | chosen | dict(preset.settings) | _FIXED
 
 
-async def run_agent(agent: Program, prompt: Path, folder: Path, limit: float) -> AgentExit:
-    """Run the agent to its end, and end whatever it started. When cancelled, that is done first.
+async def run_agent(agent: Program, prompt: Path, folder: Path, limit: float) -> Result:
+    """Run the agent until it ends or its time is over, and end whatever it started, also when cancelled.
 
     `folder` is all its own, with `prompt`; `limit` is in seconds.
     """
@@ -148,9 +139,7 @@ async def run_agent(agent: Program, prompt: Path, folder: Path, limit: float) ->
     (said,) = result.said
     match result.ending:
         case "exited" | "deadline":
-            return AgentExit(
-                result.exit_codes[0] if result.ending == "exited" else None, result.printed, said
-            )
+            return result
         case "absent":
             raise AgentError(said.strip())
         case "memory" | "processes":
@@ -270,8 +259,8 @@ class CodingAgent:
             try:
                 run = await in_thread(self._prepare, folder, program, context, given, prompt)
                 ended = await run_agent(run, folder / PROMPT_FILE, folder, self.limit)
-                answer = await in_thread(self.preset.read, ended.output, ended.errors)
-                if ended.exit_code != 0 or (answer.error and not answer.message):
+                answer = await in_thread(self.preset.read, ended.printed, *ended.said)
+                if ended.exit_codes != (0,) or (answer.error and not answer.message):
                     raise self._failure(ended, answer)
                 return await in_thread(self._read, run.cwd, context.parent, given, answer, hopeless)
             except AgentError as error:
@@ -322,13 +311,13 @@ class CodingAgent:
             cost=answer.cost,
         )
 
-    def _failure(self, ended: AgentExit, answer: AgentOutput) -> UnavailableError:
-        if ended.exit_code is None:
+    def _failure(self, ended: Result, answer: AgentOutput) -> UnavailableError:
+        if ended.ending == "deadline":
             reason = f"{self.name} did not finish within {self.limit:g} s."
             return UnavailableError(reason, cost=answer.cost, cut_off=True)
-        printed = next((text for text in (ended.errors, ended.output) if text.strip()), "nothing")
+        printed = next((text for text in (*ended.said, ended.printed) if text.strip()), "nothing")
         said = undressed(self._shown(answer.error or printed.strip().splitlines()[-1]), SAID)
-        reason, needs_person = f"failed with exit status {ended.exit_code}", False
+        reason, needs_person = f"failed with exit status {ended.exit_codes[0]}", False
         if _MONEY.search(said):
             reason, needs_person = "is out of credit", True
         elif _LIMIT.search(said):
