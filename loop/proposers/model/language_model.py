@@ -11,9 +11,10 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from loop.experiment import Cost, Family, Proposal
 from loop.process.environment import PROXIES
@@ -248,6 +249,10 @@ def _all_required(schema: dict[str, Any]) -> None:
         field.pop("default", None)
 
 
+_Line: TypeAlias = Annotated[str, AfterValidator(partial(one_line, limit=LINE))]
+_Prose: TypeAlias = Annotated[str, AfterValidator(partial(one_line, limit=PROSE))]
+
+
 class EditBlock(BaseModel):
     """A piece of the program, and what takes its place."""
 
@@ -260,24 +265,14 @@ class ProposedEdit(BaseModel):
 
     model_config = ConfigDict(json_schema_extra=_all_required)
 
-    rationale: str = Field(default="", description="Why it should help, in at most three sentences.")
+    rationale: _Prose = Field(default="", description="Why it should help, in at most three sentences.")
     family: Annotated[Family | None, BeforeValidator(_family)] = Field(
         default=None, description="The kind of change."
     )
-    expected: str = Field(default="", description='The effect that you hope for, like "-0.002".')
-    description: str = Field(description="What changes, in one line of at most 80 letters.")
+    expected: _Line = Field(default="", description='The effect that you hope for, like "-0.002".')
+    description: _Line = Field(description="What changes, in one line of at most 80 letters.")
     edits: list[EditBlock] = Field(default=[], description="What is changed in the program.")
     source: str | None = Field(default=None, description="Instead of edits: the whole new program.")
-
-    @field_validator("description", "expected")
-    @classmethod
-    def _line(cls, text: str) -> str:
-        return one_line(text, LINE)
-
-    @field_validator("rationale")
-    @classmethod
-    def _short(cls, text: str) -> str:
-        return one_line(text, PROSE)
 
     @field_validator("description")
     @classmethod
