@@ -19,7 +19,7 @@ from loop.logs.error_line import tells_of_full_memory
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
 from loop.proposers.search.memory import UNKNOWN, MemoryModel, Training, fit_memory
-from loop.proposers.search.space import Axis, Change, Key, Program, Scalar
+from loop.proposers.search.space import Axis, Change, Key, Program, Scalar, axis_values
 
 _MOST_SETS = 300  # of parts of one size that are looked at
 _KILLED = (-9, 137)
@@ -75,7 +75,7 @@ def read_crash(
         if axis.key not in changed:
             continue
         before, after = changed[axis.key]
-        part = Part(axis.key, after, _direction(before, after) if axis.ordered else 0)
+        part = Part(axis.key, after, axis.direction(before, after))
         parts.append(part)
         if axis.is_amount and part.beyond > 0:
             raised.append(part)
@@ -92,12 +92,6 @@ def ran_out_of_memory(experiment: Experiment) -> bool:
 def _is_too_large(experiment: Experiment) -> bool:
     killed = experiment.ending in (Ending.DEADLINE, Ending.LIMIT) or experiment.exit_code in _KILLED
     return killed or ran_out_of_memory(experiment)
-
-
-def _direction(before: Scalar | None, after: Scalar) -> int:
-    if not isinstance(before, int | float) or not isinstance(after, int | float):
-        return 0
-    return (after > before) - (after < before)
 
 
 def crash_regions(
@@ -193,7 +187,7 @@ def read_history(
     level = 0.0
     for experiment in sorted(experiments, key=lambda experiment: experiment.number):
         origin = kept.get(experiment.parent, best_values)  # of several lanes not all begin at the best
-        values = {axis.key: value for axis in axes if (value := axis.read(experiment.constants)) is not None}
+        values = axis_values(axes, experiment.constants)
         changed = {
             key: (origin[key], value)
             for key, value in values.items()

@@ -112,12 +112,23 @@ class Axis:
             return float(above)
         return above - (ladder[above] - value) / (ladder[above] - ladder[above - 1])
 
+    def direction(self, before: Scalar | None, after: Scalar) -> int:
+        """Return whether a value rises, 1, or falls, -1; 0 where there is no order."""
+        if not self.ordered or not isinstance(before, int | float) or not isinstance(after, int | float):
+            return 0
+        return (after > before) - (after < before)
+
     def moved(self, value: Scalar, whole: Value) -> Value:
         """Return `whole`, a value of the constant, with this axis set to `value`."""
         if self.index is None or not isinstance(whole, tuple):
             return value
         assert not isinstance(value, str)
         return *whole[: self.index], value, *whole[self.index + 1 :]
+
+
+def axis_values(axes: Iterable[Axis], constants: Mapping[str, object]) -> dict[Key, Scalar]:
+    """Return the values of these axes in a version of the program, of those that it has."""
+    return {axis.key: value for axis in axes if (value := axis.read(constants)) is not None}
 
 
 def find_axes(

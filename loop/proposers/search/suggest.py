@@ -42,6 +42,7 @@ from loop.proposers.search.space import (
     Moves,
     Program,
     Scalar,
+    axis_values,
     family_of,
     find_axes,
     read_program,
@@ -68,7 +69,7 @@ def with_pending(
     here = next((each.value for each in reversed(trials.results) if _is_best(each, trials.present)), None)
     if here is None or not pending:
         return surface
-    values = [_values(each, axes) for each in pending]
+    values = [axis_values(axes, each.constants) for each in pending]
     losses, _ = surface.predict(surface.columns.rows(values))
     found = zip(values, losses, strict=True)
     expected = [Result(each, here + goal.sign * float(loss)) for each, loss in found]
@@ -77,12 +78,12 @@ def with_pending(
 
 def is_near(moves: Moves, pending: Sequence[Experiment], trials: SearchHistory) -> bool:
     """Tell whether one of these moves the same constants in the same directions."""
-    wanted = {axis.key: _direction(axis, axis.current, value) for axis, value in moves}
+    wanted = {axis.key: axis.direction(axis.current, value) for axis, value in moves}
     axes = {axis.key: axis for axis, _ in moves}
     for each in pending:
         changed = trials.changes.get(each.number, {})
         if changed.keys() == wanted.keys() and all(
-            wanted[key] is not None and _direction(axes[key], before, after) == wanted[key]
+            wanted[key] and axes[key].direction(before, after) == wanted[key]
             for key, (before, after) in changed.items()
         ):
             return True
@@ -91,17 +92,6 @@ def is_near(moves: Moves, pending: Sequence[Experiment], trials: SearchHistory) 
 
 def _is_best(result: Result, present: Mapping[Key, Scalar]) -> bool:
     return result.value is not None and all(result.values.get(key) == value for key, value in present.items())
-
-
-def _values(experiment: Experiment, axes: Sequence[Axis]) -> dict[Key, Scalar]:
-    return {axis.key: value for axis in axes if (value := axis.read(experiment.constants)) is not None}
-
-
-def _direction(axis: Axis, before: Scalar | None, after: Scalar) -> int | None:
-    """Return whether a value rises, 1, or falls, -1; None where there is no order."""
-    if not axis.ordered or before is None or isinstance(before, str) or isinstance(after, str):
-        return None
-    return (after > before) - (after < before)
 
 
 if TYPE_CHECKING:
