@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from loop.errors import UserError
@@ -91,9 +92,13 @@ def cpu_slots(wanted: int, own: Sequence[int], usable: float, threads: str | Non
 
 
 def _gpu_slot(gpu: Gpu, model: str, files: Mapping[str, str]) -> Slot:
-    others = tuple(path for uuid, path in sorted(files.items()) if uuid != gpu.uuid)
-    withheld = others if gpu.uuid in files else ()  # else it is unknown which is whose
-    return Slot(0, f"GPU {gpu.index}", model, gpu.uuid, withheld=withheld)
+    return Slot(0, f"GPU {gpu.index}", model, gpu.uuid, withheld=files_of_others({gpu.uuid}, files))
+
+
+def files_of_others(own: Set[str], files: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the device files of all GPUs but one's own; none where it is unknown which is whose."""
+    known = own <= files.keys()
+    return tuple(path for uuid, path in sorted(files.items()) if known and uuid not in own)
 
 
 def _narrowed(found: Sequence[Slot], wanted: int | None) -> tuple[Slot, ...]:
@@ -101,8 +106,7 @@ def _narrowed(found: Sequence[Slot], wanted: int | None) -> tuple[Slot, ...]:
         return WHOLE  # as today: the training sees what the bot sees
     slots = found[:wanted]
     return tuple(
-        Slot(index, slot.device, slot.model, slot.gpu, {VISIBLE: slot.gpu}, withheld=slot.withheld)
-        for index, slot in enumerate(slots)
+        replace(slot, index=index, variables={VISIBLE: slot.gpu}) for index, slot in enumerate(slots)
     )
 
 

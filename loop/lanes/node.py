@@ -24,7 +24,7 @@ from loop.experiment import Ending
 from loop.files import has_something, holds, remove
 from loop.git.checkout import Source
 from loop.lanes.cache import CACHE, TMP, WORK, CompileCache, fill_anew
-from loop.lanes.local import THREADS, VISIBLE, device_files, gpu_models
+from loop.lanes.local import THREADS, VISIBLE, device_files, files_of_others, gpu_models
 from loop.lanes.node_setup import (
     code_hash,
     data_hash,
@@ -38,13 +38,7 @@ from loop.lanes.node_setup import (
 )
 from loop.logs.capture import LOG
 from loop.machine import look_at_gpus
-from loop.process.environment import (
-    PREPARE,
-    Launch,
-    Launcher,
-    data_folders,
-    training_environment,
-)
+from loop.process.environment import PREPARE, Launch, Launcher, data_folders, training_environment
 from loop.process.liveness import Quiet, sample, watch
 from loop.process.programs import Program
 from loop.process.supervisor import OUTCOME
@@ -356,8 +350,6 @@ class NodeLane:
     def _view(self, run: _Run, folder: Path) -> View:
         work, cache, tmp, recipe = folder / WORK, folder / CACHE, folder / TMP, run.recipe
         own = {gpu.uuid for gpu in self._gpus}
-        files = device_files() if own else {}
-        others = tuple(path for uuid, path in sorted(files.items()) if uuid not in own)
         environment = {**self._environ(recipe), **run.launch.environment, **private_environment(cache, tmp)}
         return View(
             work,
@@ -368,7 +360,7 @@ class NodeLane:
             fixed=tuple(work / name for name in recipe.frozen),
             hidden=(self._base, *run.hidden),
             network=recipe.network,
-            withheld=others if own <= files.keys() else (),  # else it is unknown which is whose
+            withheld=files_of_others(own, device_files()) if own else (),
         )
 
     def _job(self, run: _Run, folder: Path) -> Job:
