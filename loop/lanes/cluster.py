@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -21,14 +20,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from loop.errors import DiskError, UserError, backoff
 from loop.experiment import Actor, Cause, Ending, Outcome, Reason
 from loop.files import writing
 from loop.lanes.node import Attempt, Described, Evaluated, Look, Place, Prepared, Recipe
 from loop.lanes.protocol import Slot
-from loop.lanes.ray_client import SETTLE_SECONDS, SIZE, Node
+from loop.lanes.ray_client import SETTLE_SECONDS, Node, messages, send
 from loop.logs.capture import LOG, replace
 from loop.process.liveness import AWAY
 from loop.process.supervisor import ERRORS, OUTCOME
@@ -168,14 +167,11 @@ class Cluster:
                 refused = "; ".join(f"{host} {reason}" for host, reason in self._refused.items())
                 why = refused or "no node has a free GPU or processor"
                 raise UserError(f"The Ray cluster at {self.address} has no lane: {why}.")
-            return tuple(self._slot(index) for index in sorted(self._lanes))
+            return tuple(map(self.slot, sorted(self._lanes)))
 
     def slot(self, index: int) -> Slot:
         with self._changed:
-            return self._slot(index)
-
-    def _slot(self, index: int) -> Slot:
-        known = self._known[index]
+            known = self._known[index]
         return Slot(index, known.device, known.model, node=known.host)
 
     def actor(self, index: int) -> str:
@@ -348,8 +344,7 @@ class Cluster:
         assert client.stdout is not None
         found: set[int] = set()
         settled = False
-        while (frame := _frame(client.stdout)) is not None:
-            kind, *values = pickle.loads(frame)  # noqa: S301 - our own process wrote it
+        for kind, *values in messages(client.stdout):
             with self._changed:
                 changed = self._take(kind, values, found)
                 settled = settled or self._settled
@@ -422,18 +417,7 @@ def _send(client: subprocess.Popen[bytes], outbox: _Outbox) -> None:
     assert client.stdin is not None
     with suppress(OSError), client.stdin:
         while (message := outbox.get()) is not None:
-            frame = pickle.dumps(message)
-            client.stdin.write(SIZE.pack(len(frame)) + frame)
-            client.stdin.flush()
-
-
-def _frame(pipe: IO[bytes]) -> bytes | None:
-    head = pipe.read(SIZE.size)
-    if len(head) < SIZE.size:
-        return None
-    (size,) = SIZE.unpack(head)
-    frame = pipe.read(size)
-    return frame if len(frame) == size else None
+            send(client.stdin, message)
 
 
 def unlike(alike: Mapping[str, str], wanted: Mapping[str, str]) -> str:
