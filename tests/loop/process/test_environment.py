@@ -188,6 +188,15 @@ def test_a_command_that_cannot_start_is_refused_before_the_run(
         prepare(*command)
 
 
+@pytest.mark.parametrize("make", [lambda path: path.touch(mode=0o644), Path.mkdir])
+def test_what_is_no_program_is_refused_and_not_said_to_be_missing(
+    make: Callable[[Path], None], project: Path, prepare: Prepare
+) -> None:
+    make(project / "train.sh")
+    with pytest.raises(UserError, match=r"TRAIN_COMMAND: \./train\.sh is not executable"):
+        prepare("./train.sh")
+
+
 def test_a_command_may_lie_in_the_repository(project: Path, prepare: Prepare) -> None:
     (project / "train.sh").touch(mode=0o755)
     assert prepare("./train.sh") == Launch(("./train.sh",))
