@@ -218,12 +218,8 @@ class NodeLane:
             project = self._home / "projects" / recipe.run
             fill_anew(source, project, recipe.commit, recipe.source)
             environ = self._environ(recipe)
-            launcher = Launcher(
-                self._base / "environments",
-                override=recipe.command,
-                editable=recipe.editable,
-                environ=environ,
-            )
+            environments, command = self._base / "environments", recipe.command
+            launcher = Launcher(environments, override=command, editable=recipe.editable, environ=environ)
             launch = launcher.prepare(project, None, lambda _: None)
             data = recipe.data or data_of(project, recipe.frozen, environ)
             if PREPARE in recipe.frozen and not all(map(has_something, data)):
