@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
@@ -46,35 +47,38 @@ _HOME = Path(__file__).parents[2]
 _Outbox: TypeAlias = SimpleQueue[tuple[Any, ...] | None]
 
 
+@dataclass(eq=False)
 class RemoteTraining:
-    """A training on a node, of which `folder` has what is known here; `copies` are of its log, for people."""
+    """A training on a node, of which `folder` has what is known here; `copies` are of its log, for people.
 
-    def __init__(
-        self, cluster: Cluster, lane: int, attempt: Attempt, folder: Path, copies: Sequence[Path]
-    ) -> None:
-        self.folder = folder
-        self.lane = lane
-        self.attempt = attempt
-        self.place = Place()
-        self._cluster = cluster
-        self._copies = copies
-        self._over: Future[None] = Future()
+    `request` is with what it has yet to begin: its program, and the attempt whose compile cache it goes on
+    with; None where it was begun.
+    """
+
+    cluster: Cluster
+    lane: int
+    attempt: Attempt
+    folder: Path
+    copies: Sequence[Path]
+    request: tuple[str, Attempt | None] | None = None
+    place: Place = field(default_factory=Place)
+    _over: Future[None] = field(default_factory=Future)
 
     def alive(self) -> bool:
         return not self._over.done()
 
     async def end(self, ending: Ending) -> None:
-        self._cluster.send("end", self.lane, self.attempt, ending)
+        self.cluster.send("end", self.lane, self.attempt, ending)
 
     async def wait(self) -> Outcome:
         await asyncio.shield(asyncio.wrap_future(self._over))
-        return await self._cluster.trainer.attach(self.folder, None, None).wait()
+        return await self.cluster.trainer.attach(self.folder, None, None).wait()
 
     # By the thread that reads
 
     def take(self, look: Look) -> None:
         self.place = look.place
-        for path in (self.folder / LOG, *self._copies):
+        for path in (self.folder / LOG, *self.copies):
             with suppress(OSError), path.open("wb" if look.anew else "ab") as file:
                 file.write(look.log)  # what is not whole at the end is found out then
         seen = {"life": look.life, "at": time.monotonic()}
@@ -145,7 +149,6 @@ class Cluster:
         self._calls: dict[int, Future[Any]] = {}
         self._last_call = 0
         self._trainings: dict[Attempt, RemoteTraining] = {}
-        self._unsent: list[tuple[Any, ...]] = []
         self._thread: threading.Thread | None = None
 
     # Lanes
@@ -215,17 +218,7 @@ class Cluster:
         copies: Sequence[Path] = (),
     ) -> RemoteTraining:
         """Begin a training. If that fails it has vanished."""
-        training = RemoteTraining(self, lane, attempt, folder, copies)
-        with self._changed:
-            self._trainings[attempt] = training
-            message = ("train", lane, attempt, source, kept)
-            if self._settled and lane not in self._lanes:
-                training.lose(self.why_closed(lane))
-            elif self._settled:
-                self.send(*message)
-            else:
-                self._unsent.append(message)
-        return training
+        return self._follow(RemoteTraining(self, lane, attempt, folder, copies, (source, kept)))
 
     def attach(
         self, lane: int, attempt: Attempt, folder: Path, copies: Sequence[Path] = ()
@@ -234,18 +227,25 @@ class Cluster:
         for path in (folder / LOG, *copies):  # all of it comes again
             with suppress(OSError):
                 path.unlink()
-        training = RemoteTraining(self, lane, attempt, folder, copies)
+        return self._follow(RemoteTraining(self, lane, attempt, folder, copies))
+
+    def _follow(self, training: RemoteTraining) -> RemoteTraining:
+        """Begin a training or watch it, once it is known which lanes there are."""
+        lane, attempt = training.lane, training.attempt
         with self._changed:
             self._trainings[attempt] = training
-            if self._settled:
-                self._watch(training)
+            if self._settled and lane not in self._lanes:
+                self._lose(training)
+            elif self._settled and training.request:
+                self.send("train", lane, attempt, *training.request)
+                training.request = None
+            elif self._settled:
+                self.send("watch", lane, attempt, training.place)
         return training
 
-    def _watch(self, training: RemoteTraining) -> None:
-        if training.lane in self._lanes:
-            self.send("watch", training.lane, training.attempt, training.place)
-        else:
-            training.lose(self.why_closed(training.lane) or "its node was lost")
+    def _lose(self, training: RemoteTraining, reason: str = "") -> None:
+        training.lose(reason or self.why_closed(training.lane) or "its node was lost")
+        self._trainings.pop(training.attempt, None)
 
     def prepare(self, lane: int, recipe: Recipe, bundle: bytes) -> Future[Prepared]:
         return self._call("prepare", lane, recipe, bundle)
@@ -380,29 +380,19 @@ class Cluster:
 
     def _hear(self, attempt: Attempt, told: Look | str) -> None:
         training = self._trainings.get(attempt)
-        if training is None:
-            return
-        if isinstance(told, Look):
+        if training is not None and isinstance(told, Look):
             training.take(told)
-        else:
-            training.lose(told or self.why_closed(training.lane) or "its node was lost")
-        if not training.alive():
-            del self._trainings[attempt]
+            if not training.alive():
+                del self._trainings[attempt]
+        elif training is not None and isinstance(told, str):
+            self._lose(training, told)
 
     def _begin(self, found: set[int]) -> Sequence[int]:
         gone = self._lanes.keys() - found
         self._lanes = {index: self._lanes[index] for index in sorted(found)}
         self._settled, self._silent_since, self._problem = True, None, ""
-        unsent, self._unsent = self._unsent, []
-        begun = {message[2] for message in unsent}
         for training in list(self._trainings.values()):
-            if training.attempt not in begun:
-                self._watch(training)
-        for message in unsent:
-            if message[1] in self._lanes:
-                self.send(*message)
-            else:
-                self._trainings[message[2]].lose(self.why_closed(message[1]))
+            self._follow(training)
         return sorted(gone | found)
 
 
