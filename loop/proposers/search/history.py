@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
+from typing import TypeAlias
 
 from loop.evidence import Invalidated
 from loop.experiment import Ending, Experiment, Status
@@ -40,14 +41,8 @@ class Part:
         return value == self.value
 
 
-@dataclass(frozen=True, slots=True)
-class CrashRegion:
-    """Parts that crash together."""
-
-    parts: tuple[Part, ...]
-
-    def holds(self, values: Mapping[Key, Scalar]) -> bool:
-        return all(part.holds(values) for part in self.parts)
+CrashRegion: TypeAlias = tuple[Part, ...]
+"""Parts that crash together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +107,7 @@ def _region(crash: Crash, crashes: Sequence[Crash], ran: Mapping[Part, set[int]]
                 break
             sets = [each for each in combinations(parts, size) if not _common(ran[part] for part in each)]
             if sets:
-                return _most_shared([CrashRegion(each) for each in sets], crashes)
+                return _most_shared(sets, crashes)
     return None  # it ran another time
 
 
@@ -122,9 +117,13 @@ def _common(sets: Iterable[set[int]]) -> set[int]:
 
 
 def _most_shared(regions: Sequence[CrashRegion], crashes: Sequence[Crash]) -> CrashRegion:
-    shares = [sum(region.holds(crash.values) for crash in crashes) for region in regions]
+    shares = [sum(_lie_in(crash.values, region) for crash in crashes) for region in regions]
     top = [region for region, share in zip(regions, shares, strict=True) if share == max(shares)]
-    return CrashRegion(tuple(dict.fromkeys(part for region in top for part in region.parts)))
+    return tuple(dict.fromkeys(part for region in top for part in region))
+
+
+def _lie_in(values: Mapping[Key, Scalar], region: CrashRegion) -> bool:
+    return all(part.holds(values) for part in region)
 
 
 _LATEST = 300  # results, and peaks of memory, that are looked at: older programs are far from the best one
@@ -157,7 +156,7 @@ class SearchHistory:
         """Tell whether these moves can be trained, as far as is known, and each of them does something."""
         moves = tuple(moves)
         values = {**self.present, **{axis.key: value for axis, value in moves}}
-        if any(region.holds(values) for region in self.crash_regions):
+        if any(_lie_in(values, region) for region in self.crash_regions):
             return False
         if self.program is None:
             return True
