@@ -89,19 +89,15 @@ class Room:
     def __init__(self, room: int) -> None:
         self.left = max(0, room)
 
-    def take(self, text: str, *, most: int | None = None) -> str:
-        limit = self._limit(most)
-        return self._taken(cut(text, limit - tokens(SEPARATOR)), limit)
+    def take(self, text: str) -> str:
+        return self._taken(cut(text, self.left - tokens(SEPARATOR)), self.left)
 
     def fence(self, kind: str, label: str, text: str, *, most: int | None = None, tail: bool = False) -> str:
         """Return the text in its fence, as far as it fits; nothing where not a line of it does."""
-        limit = self._limit(most)
+        limit = self.left if most is None else min(self.left, most)
         frame = tokens(fenced(kind, label, "")) + tokens(SEPARATOR) + _DIGITS
         body = cut(text, limit - frame, tail=tail) if text.strip() else ""
         return self._taken(fenced(kind, label, body) if body else "", limit)
-
-    def _limit(self, most: int | None) -> int:
-        return self.left if most is None else min(self.left, most)
 
     def _taken(self, text: str, limit: int) -> str:
         size = tokens(text + SEPARATOR) if text else 0
