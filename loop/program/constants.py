@@ -12,7 +12,7 @@ import operator
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -80,6 +80,14 @@ def span(node: ast.expr | ast.stmt, starts: list[int]) -> tuple[int, int]:
     assert node.end_lineno is not None  # parsed nodes have an end
     assert node.end_col_offset is not None
     return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+
+
+def with_spans(source: str, pieces: Iterable[tuple[int, int, str]]) -> str:
+    """Return `source` with other text in spans of its bytes, every other byte as it was."""
+    data = source.encode(errors="surrogatepass")
+    for start, end, text in sorted(pieces, reverse=True):
+        data = data[:start] + text.encode() + data[end:]
+    return data.decode(errors="surrogatepass")
 
 
 def evaluate(node: ast.expr) -> Value | None:
@@ -253,19 +261,17 @@ def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> st
     for name in changes:
         if name not in constants:
             raise UserError(f"There is no constant {name} to set: it must be assigned once, at top level.")
-    data = source.encode()
+    written = {
+        name: change.text if isinstance(change, Literal) else write_value(change, like=constants[name].text)
+        for name, change in changes.items()
+    }
+    pieces = ((constants[name].start, constants[name].end, text) for name, text in written.items())
+    result = with_spans(source, pieces)
     expected: dict[str, Value | None] = {name: constant.value for name, constant in constants.items()}
-    written: dict[str, str] = {}
-    for constant in reversed(constants.values()):
-        if constant.name in changes:
-            change = changes[constant.name]
-            text = change.text if isinstance(change, Literal) else write_value(change, like=constant.text)
-            written[constant.name], expected[constant.name] = text, read_value(text)
-            data = data[: constant.start] + text.encode() + data[constant.end :]
-    result = data.decode()
+    expected |= {name: read_value(text) for name, text in written.items()}
     # Ready text could hold a comment or a second statement, which would change what follows it.
     if not _has(result, expected):
-        wanted = ", ".join(f"{name} = {written[name]}" for name in changes)
+        wanted = ", ".join(f"{name} = {text}" for name, text in written.items())
         raise UserError(f"{wanted} cannot be written as constants: give a plain literal for each.")
     return result
 
@@ -332,15 +338,13 @@ def _write_tuple(value: tuple[Number, ...], like: str) -> str:
     old = expression(like) if like else None
     if not isinstance(old, ast.Tuple) or len(old.elts) != len(value):
         return repr(value)
-    data = like.encode()
-    starts = line_starts(like)
-    for node, element in reversed(list(zip(old.elts, value, strict=True))):
+    data, starts, pieces = like.encode(), line_starts(like), []
+    for node, element in zip(old.elts, value, strict=True):
         start, end = span(node, starts)
         before = evaluate(node)
         if before != element or type(before) is not type(element):
-            text = write_value(element, like=data[start:end].decode())
-            data = data[:start] + text.encode() + data[end:]
-    return data.decode()
+            pieces.append((start, end, write_value(element, like=data[start:end].decode())))
+    return with_spans(like, pieces)
 
 
 def _values(tree: ast.Module) -> Iterator[tuple[str, ast.expr, Value]]:

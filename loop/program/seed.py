@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from loop.errors import UserError
-from loop.program.constants import evaluate, line_starts, parse, span
+from loop.program.constants import evaluate, line_starts, parse, span, with_spans
 from loop.program.places import assignment, called, default_of, keyword
 
 _SEED = re.compile(r"(?:^|[_-])seeds?\d*(?:[_-]|$)", re.IGNORECASE)
@@ -58,10 +58,7 @@ def with_seed(source: str, seed: int) -> str:
     A constant such as `SEED` or the `seed` of a configuration class is the program's seed. Where there is
     none, what its functions and calls such as `manual_seed(42)` have is.
     """
-    data = source.encode(errors="surrogatepass")
-    for _, start, end in reversed(_places(source)):
-        data = data[:start] + str(seed).encode() + data[end:]
-    return data.decode(errors="surrogatepass")
+    return with_spans(source, ((start, end, str(seed)) for _, start, end in _places(source)))
 
 
 def _places(source: str) -> list[tuple[int, int, int]]:
