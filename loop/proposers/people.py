@@ -14,14 +14,7 @@ from math import isfinite
 from loop.errors import UserError
 from loop.evidence import Wish
 from loop.experiment import Family, Proposal, Run
-from loop.program.constants import (
-    Number,
-    Value,
-    constant_values,
-    read_value,
-    replace_constants,
-    write_value,
-)
+from loop.program.constants import Number, Value, constant_values, read_value, replace_constants, write_value
 from loop.program.demands.requirements import read_requirements
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import family_of, is_share, is_size

@@ -31,13 +31,7 @@ from loop.proposers.model.providers import (
 )
 from loop.proposers.prompt.briefing import Briefing, brief, brief_repair, hide_secrets
 from loop.proposers.prompt.history import LINE, PROSE, SEPARATOR
-from loop.proposers.protocol import (
-    Context,
-    Failure,
-    ProposalError,
-    RepairGivenUpError,
-    UnavailableError,
-)
+from loop.proposers.protocol import Context, Failure, ProposalError, RepairGivenUpError, UnavailableError
 from loop.shell import install_line
 from loop.text import holds_secret, one_line, without_secrets
 

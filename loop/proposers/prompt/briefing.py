@@ -261,12 +261,11 @@ def _lessons(context: Context, room: int) -> str:
     measured = most_valuable(context.lessons, len(context.lessons))
     chosen: set[Lesson] = set()
     like = context.last_value
-    for lesson in (*measured, *context.lessons):
-        if lesson not in chosen:
-            room -= tokens(_lesson(lesson, like) + "\n")
-            if room < 0:
-                break
-            chosen.add(lesson)
+    for lesson in dict.fromkeys((*measured, *context.lessons)):
+        room -= tokens(_lesson(lesson, like) + "\n")
+        if room < 0:
+            break
+        chosen.add(lesson)
     return "\n".join(_lesson(lesson, like) for lesson in context.lessons if lesson in chosen)
 
 
