@@ -50,50 +50,6 @@ from loop.proposers.search.space import (
 from loop.proposers.search.surface import ResponseSurface, fit_surface
 from loop.proposers.search.tries import first_tries, moves_like
 
-
-def under_way(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
-    """Return the experiments that train beside the one that is to be proposed."""
-    found = tuple(each for each in experiments if each.status is None)
-    return found if len(found) > 1 else ()
-
-
-def with_pending(
-    surface: ResponseSurface,
-    pending: Sequence[Experiment],
-    axes: Sequence[Axis],
-    trials: SearchHistory,
-    goal: Goal,
-    noise: Noise | None,
-) -> ResponseSurface:
-    """Return the surface as it is if each of these comes to what is expected of it."""
-    here = next((each.value for each in reversed(trials.results) if _is_best(each, trials.present)), None)
-    if here is None or not pending:
-        return surface
-    values = [axis_values(axes, each.constants) for each in pending]
-    losses, _ = surface.predict(surface.columns.rows(values))
-    found = zip(values, losses, strict=True)
-    expected = [Result(each, here + goal.sign * float(loss)) for each, loss in found]
-    return fit_surface(axes, (*trials.results, *expected), goal, noise, like=surface)
-
-
-def is_near(moves: Moves, pending: Sequence[Experiment], trials: SearchHistory) -> bool:
-    """Tell whether one of these moves the same constants in the same directions."""
-    wanted = {axis.key: axis.direction(axis.current, value) for axis, value in moves}
-    axes = {axis.key: axis for axis, _ in moves}
-    for each in pending:
-        changed = trials.changes.get(each.number, {})
-        if changed.keys() == wanted.keys() and all(
-            wanted[key] and axes[key].direction(before, after) == wanted[key]
-            for key, (before, after) in changed.items()
-        ):
-            return True
-    return False
-
-
-def _is_best(result: Result, present: Mapping[Key, Scalar]) -> bool:
-    return result.value is not None and all(result.values.get(key) == value for key, value in present.items())
-
-
 if TYPE_CHECKING:
     from loop.proposers.search.surface import Array
 
@@ -191,6 +147,49 @@ def learn(
     surface = fit_surface(axes, trials.results, context.goal, context.noise)
     pending = under_way(context.experiments)
     return program, axes, trials, with_pending(surface, pending, axes, trials, context.goal, context.noise)
+
+
+def under_way(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
+    """Return the experiments that train beside the one that is to be proposed."""
+    found = tuple(each for each in experiments if each.status is None)
+    return found if len(found) > 1 else ()
+
+
+def with_pending(
+    surface: ResponseSurface,
+    pending: Sequence[Experiment],
+    axes: Sequence[Axis],
+    trials: SearchHistory,
+    goal: Goal,
+    noise: Noise | None,
+) -> ResponseSurface:
+    """Return the surface as it is if each of these comes to what is expected of it."""
+    here = next((each.value for each in reversed(trials.results) if _is_best(each, trials.present)), None)
+    if here is None or not pending:
+        return surface
+    values = [axis_values(axes, each.constants) for each in pending]
+    losses, _ = surface.predict(surface.columns.rows(values))
+    found = zip(values, losses, strict=True)
+    expected = [Result(each, here + goal.sign * float(loss)) for each, loss in found]
+    return fit_surface(axes, (*trials.results, *expected), goal, noise, like=surface)
+
+
+def is_near(moves: Moves, pending: Sequence[Experiment], trials: SearchHistory) -> bool:
+    """Tell whether one of these moves the same constants in the same directions."""
+    wanted = {axis.key: axis.direction(axis.current, value) for axis, value in moves}
+    axes = {axis.key: axis for axis, _ in moves}
+    for each in pending:
+        changed = trials.changes.get(each.number, {})
+        if changed.keys() == wanted.keys() and all(
+            wanted[key] and axes[key].direction(before, after) == wanted[key]
+            for key, (before, after) in changed.items()
+        ):
+            return True
+    return False
+
+
+def _is_best(result: Result, present: Mapping[Key, Scalar]) -> bool:
+    return result.value is not None and all(result.values.get(key) == value for key, value in present.items())
 
 
 def no_constant(source: str) -> str:
