@@ -181,9 +181,11 @@ class Researcher:
     async def _repaired(self, context: Context) -> Proposal | None:
         """Let the model whose program crashed repair it, or the fallback where it is unavailable."""
         crashed = crash_to_repair(context.experiments, self._dropped)
-        authors = [model for model in self._models if crashed and crashed.proposer == model.signs]
-        for model in (*authors[:1], *self._fallback) if authors else ():
-            if crashed is not None and await self._caller.may_call(model, context.run):
+        author = next((model for model in self._models if crashed and crashed.proposer == model.signs), None)
+        if crashed is None or author is None:
+            return None
+        for model in (author, *self._fallback):
+            if await self._caller.may_call(model, context.run):
                 try:
                     failure = await in_thread(self.failure, crashed, context.parent)
                 except UserError as error:
@@ -228,23 +230,25 @@ class Researcher:
 
     async def _of_a_model(self, models: Sequence[Source], context: Context) -> Proposal | None:
         """Return the proposal of the first of the models that has one, the fallback after them."""
-        if (models or self._fallback) and context.number % STATE_EVERY == 0:
-            context = replace(context, search_state=await self._state(context))
         for model in (*models, *self._fallback) if models else ():
             may_propose = self.availability.may_propose(model.name)
             if may_propose and await self._caller.may_call(model, context.run):
+                context = await self._told(context)
                 with suppress(UnavailableError):
                     proposal = await self._caller.call(model, context)
                     if proposal is not None:
                         return proposal
         return None
 
-    async def _state(self, context: Context) -> str:
+    async def _told(self, context: Context) -> Context:
+        """Return the context, in one of three turns with what the search has learnt."""
+        if context.search_state or context.number % STATE_EVERY or self.describe is None:
+            return context
         try:
-            return await self.describe(context) if self.describe else ""
+            return replace(context, search_state=await self.describe(context))
         except UserError as error:
             log.warning("models are not told what the search has learnt: %s", error)
-            return ""
+            return context
 
     def _in_turn(self, context: Context) -> tuple[list[Source], list[Source]]:
         """Return the models to call before the search and after it, in this order.

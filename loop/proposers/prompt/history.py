@@ -130,7 +130,7 @@ def blocks(context: Context, room: int) -> tuple[str, ...]:
     groups = _groups(context)
     kept = [[row(context, e) for e in group if e.status is Status.KEEP] for group in groups]
     others = [[row(context, e) for e in group if e.status is not Status.KEEP] for group in groups]
-    from_diff = _first_shown([sum(e.status is Status.KEEP for e in g) for g in groups], DIFFS - BLOCK)
+    from_diff = _first_shown([len(rows) for rows in kept], DIFFS - BLOCK)
     texts = [details_of(context, group) if i >= from_diff else {} for i, group in enumerate(groups)]
     frames = [fenced("data", _label(group), "") + SEPARATOR for group in groups]
     sizes = [tokens("\n".join([frame, *rows, ""])) + 4 for frame, rows in zip(frames, kept, strict=True)]
