@@ -353,13 +353,19 @@ class Cluster:
                 self.on_change(index)
         return settled
 
-    def _take(self, kind: str, values: list[Any], found: set[int]) -> Sequence[int]:
+    def _take(self, kind: str, values: list[Any], found: set[int]) -> Sequence[int]:  # noqa: C901 - one a message
         """Take a message in; return the lanes that came or went."""
         match kind, values:
-            case "look" | "lost", [attempt, told]:
-                self._hear(attempt, told)
-            case "answer", [call, answer, error] if call in self._calls:
-                _resolve(self._calls.pop(call), answer, error)
+            case "look", [attempt, look] if training := self._trainings.get(attempt):
+                training.take(look)
+                if not training.alive():
+                    del self._trainings[attempt]
+            case "lost", [attempt, reason] if training := self._trainings.get(attempt):
+                self._lose(training, reason)
+            case "answer", [call, answer, ""] if call in self._calls:
+                self._calls.pop(call).set_result(answer)
+            case "answer", [call, _, error] if call in self._calls:
+                self._calls.pop(call).set_exception(UserError(error))
             case "ready", [index, described]:
                 found.add(index)
                 self._lanes[index] = self._known[index] = described
@@ -378,15 +384,6 @@ class Cluster:
                 return self._begin(found)
         return []
 
-    def _hear(self, attempt: Attempt, told: Look | str) -> None:
-        training = self._trainings.get(attempt)
-        if training is not None and isinstance(told, Look):
-            training.take(told)
-            if not training.alive():
-                del self._trainings[attempt]
-        elif training is not None and isinstance(told, str):
-            self._lose(training, told)
-
     def _begin(self, found: set[int]) -> Sequence[int]:
         gone = self._lanes.keys() - found
         self._lanes = {index: self._lanes[index] for index in sorted(found)}
@@ -394,13 +391,6 @@ class Cluster:
         for training in list(self._trainings.values()):
             self._follow(training)
         return sorted(gone | found)
-
-
-def _resolve(call: Future[Any], answer: object, error: str) -> None:
-    if error:
-        call.set_exception(UserError(error))
-    else:
-        call.set_result(answer)
 
 
 def _send(client: subprocess.Popen[bytes], outbox: _Outbox) -> None:

@@ -91,12 +91,13 @@ class Expressions:
             ]
             for parameter, default in pairs:
                 found.setdefault(parameter.arg, []).append(default)
-        for call in _calls(self.names.nodes):
+        calls = [node for node in self.names.nodes if isinstance(node, ast.Call)]
+        for call in calls:
             match call.func:
                 case ast.Name(id=name) if name in self.names.classes:
                     for field, argument in zip(fields_of(self.names.classes[name]), call.args, strict=False):
                         found.setdefault(f".{field}", []).append(argument)
-        options = {id(word.value): call for call in _calls(self.names.nodes) for word in call.keywords}
+        options = {id(word.value): call for call in calls for word in call.keywords}
         for name, node in places:
             if name.startswith("-"):
                 found.setdefault(f".{destination(name, options[id(node)])}", []).append(node)
@@ -335,24 +336,16 @@ def symbol_of(node: ast.AST | Item) -> str | None:
     return None
 
 
-def _calls(nodes: Iterable[ast.AST]) -> Iterable[ast.Call]:
-    return (node for node in nodes if isinstance(node, ast.Call))
-
-
 def _operate(op: ast.operator, left: Known, right: Known) -> object:
     if isinstance(op, ast.Pow) and is_huge_power(left, right):
         raise UnknownError
     if isinstance(op, ast.LShift) and isinstance(right, int) and right > LARGEST_BITS:
         raise UnknownError
-    if isinstance(op, ast.Mult) and not (_is_number(left) and _is_number(right)):
+    if isinstance(op, ast.Mult) and not all(isinstance(each, int | float) for each in (left, right)):
         size = math.prod(len(each) if isinstance(each, str | tuple) else int(each) for each in (left, right))
         if size > _MOST:
             raise UnknownError
     return _BINARY[type(op)](left, right)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
 
 
 def _bounded(value: object) -> Known:

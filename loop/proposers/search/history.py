@@ -105,15 +105,14 @@ def _region(crash: Crash, crashes: Sequence[Crash], ran: Mapping[Part, set[int]]
         for size in range(1, len(parts) + 1):
             if comb(len(parts), size) > _MOST_SETS:
                 break
-            sets = [each for each in combinations(parts, size) if not _common(ran[part] for part in each)]
+            sets = [
+                each
+                for each in combinations(parts, size)
+                if not set.intersection(*(ran[part] for part in each))
+            ]
             if sets:
                 return _most_shared(sets, crashes)
     return None  # it ran another time
-
-
-def _common(sets: Iterable[set[int]]) -> set[int]:
-    first, *others = sets
-    return first.intersection(*others)
 
 
 def _most_shared(regions: Sequence[CrashRegion], crashes: Sequence[Crash]) -> CrashRegion:
