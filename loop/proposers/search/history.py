@@ -19,8 +19,8 @@ from loop.experiment import Ending, Experiment, Status
 from loop.logs.error_line import tells_of_full_memory
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
-from loop.proposers.search.memory import UNKNOWN, MemoryModel, Training, fit_memory
-from loop.proposers.search.space import Axis, Change, Key, Program, Scalar, axis_values
+from loop.proposers.search.memory import UNKNOWN, MemoryModel, MemoryUse, fit_memory
+from loop.proposers.search.space import Axis, BestProgram, Change, Key, Scalar, axis_values
 
 _MOST_SETS = 300  # of parts of one size that are looked at
 _KILLED = (-9, 137)
@@ -129,7 +129,7 @@ _LATEST = 300  # results, and peaks of memory, that are looked at: older program
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class TrialResult:
     """A training: the values of the axes that it had, and its number, None for a crash."""
 
     values: Mapping[Key, Scalar]
@@ -144,11 +144,11 @@ class SearchHistory:
     `present` are the values of the best program now. Without a `program`, nothing is known of its text.
     """
 
-    results: tuple[Result, ...]
+    results: tuple[TrialResult, ...]
     changes: Mapping[int, Mapping[Key, tuple[Scalar | None, Scalar]]]
     crash_regions: tuple[CrashRegion, ...]
     present: Mapping[Key, Scalar]
-    program: Program | None = None
+    program: BestProgram | None = None
     memory: MemoryModel = UNKNOWN
 
     def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
@@ -167,7 +167,7 @@ class SearchHistory:
 def read_history(
     experiments: Sequence[Experiment],
     axes: Sequence[Axis],
-    program: Program | None = None,
+    program: BestProgram | None = None,
     device_mb: float | None = None,
 ) -> SearchHistory:
     """Return what the experiments tell about these axes of a program, on a device with so many MiB.
@@ -175,7 +175,7 @@ def read_history(
     The gain of a kept change of code, which moved no axis, is taken off all results that follow.
     """
     present = {axis.key: axis.current for axis in axes}
-    results: list[Result] = []
+    results: list[TrialResult] = []
     changes: dict[int, Mapping[Key, tuple[Scalar | None, Scalar]]] = {}
     crashes: list[Crash] = []
     trained = [present]
@@ -200,13 +200,13 @@ def read_history(
         value = experiment.value if is_true else None
         if experiment.status is Status.CRASH:
             if changed:
-                results.append(Result(values, None))
+                results.append(TrialResult(values, None))
                 crashes.append(read_crash(experiment, axes, values, changed))
         elif value is not None and math.isfinite(value):
             if experiment.status is Status.KEEP and best and best.value is not None and not changed:
                 level += value - best.value
             if changed or experiment.status is Status.KEEP:
-                results.append(Result(values, value - level))
+                results.append(TrialResult(values, value - level))
         if experiment.status is Status.KEEP:
             best = experiment
             best_values = kept[experiment.commit] = values
@@ -216,11 +216,11 @@ def read_history(
 
 
 def _read_memory(
-    experiments: Sequence[Experiment], best: Experiment | None, program: Program, device_mb: float | None
+    experiments: Sequence[Experiment], best: Experiment | None, program: BestProgram, device_mb: float | None
 ) -> MemoryModel:
-    def training(experiment: Experiment) -> Training:
+    def training(experiment: Experiment) -> MemoryUse:
         full = ran_out_of_memory(experiment)
-        return Training(
+        return MemoryUse(
             program.size_then(experiment.constants), None if full else 1024 * experiment.memory_gb
         )
 

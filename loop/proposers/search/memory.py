@@ -56,7 +56,7 @@ def memory_of(device: str) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class MemoryUse:
     """The size of a program, and the MiB that its training took: None where it ran out of memory."""
 
     size: float
@@ -81,7 +81,7 @@ class MemoryModel:
 UNKNOWN = MemoryModel()
 
 
-def fit_memory(trainings: Sequence[Training], best: Training | None, device: float | None) -> MemoryModel:
+def fit_memory(trainings: Sequence[MemoryUse], best: MemoryUse | None, device: float | None) -> MemoryModel:
     """Return what these trainings tell. `best` is the best program's, `device` the MiB that there are.
 
     What ran fits, and what ran out of memory does not. Where `device` is None, memory grows step by step, and

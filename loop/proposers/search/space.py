@@ -275,7 +275,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class BestProgram:
     """The best program so far, and its constants.
 
     `requirements` is what its text demands of them, None where that is not known; `followers` are batch sizes
@@ -346,12 +346,12 @@ class Program:
         )
 
 
-def read_program(source: str, files: Mapping[str, str], frozen: Collection[str]) -> Program:
+def read_program(source: str, files: Mapping[str, str], frozen: Collection[str]) -> BestProgram:
     """Return a program with what its text tells. `files` are others by their path, `frozen` names stay."""
     constants = find_constants(source)
     followers = (each.name for each in constants if is_device_batch(each.name) and each.name not in frozen)
     requirements = read_requirements(source, files)
-    return Program(source, constants, requirements, tuple(followers), known_letters(source))
+    return BestProgram(source, constants, requirements, tuple(followers), known_letters(source))
 
 
 def _shown(value: Value, constant: Constant) -> str:

@@ -33,14 +33,14 @@ from loop.program.constants import constant_values
 from loop.program.fingerprint import fingerprint
 from loop.proposers.people import unwanted
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
-from loop.proposers.search.history import Result, SearchHistory, TrainedPrograms, read_history
+from loop.proposers.search.history import SearchHistory, TrainedPrograms, TrialResult, read_history
 from loop.proposers.search.memory import memory_of
 from loop.proposers.search.space import (
     Axis,
+    BestProgram,
     Key,
     Move,
     Moves,
-    Program,
     Scalar,
     axis_values,
     family_of,
@@ -139,7 +139,7 @@ def _begun(context: Context, proposal: Proposal) -> Experiment:
 
 def learn(
     context: Context, frozen: Collection[str]
-) -> tuple[Program, tuple[Axis, ...], SearchHistory, ResponseSurface]:
+) -> tuple[BestProgram, tuple[Axis, ...], SearchHistory, ResponseSurface]:
     """Return the best program, what may be changed in it, and what the experiments say about that."""
     program = read_program(context.source, context.files, frozen)
     axes = find_axes(program.constants, frozen, program.letters)
@@ -170,7 +170,7 @@ def with_pending(
     values = [axis_values(axes, each.constants) for each in pending]
     losses, _ = surface.predict(surface.columns.rows(values))
     found = zip(values, losses, strict=True)
-    expected = [Result(each, here + goal.sign * float(loss)) for each, loss in found]
+    expected = [TrialResult(each, here + goal.sign * float(loss)) for each, loss in found]
     return fit_surface(axes, (*trials.results, *expected), goal, noise, like=surface)
 
 
@@ -188,7 +188,7 @@ def is_near(moves: Moves, pending: Sequence[Experiment], trials: SearchHistory) 
     return False
 
 
-def _is_best(result: Result, present: Mapping[Key, Scalar]) -> bool:
+def _is_best(result: TrialResult, present: Mapping[Key, Scalar]) -> bool:
     return result.value is not None and all(result.values.get(key) == value for key, value in present.items())
 
 
@@ -284,7 +284,7 @@ def _family(moves: Moves) -> Family | None:
     return families.pop() if len(families) == 1 else Family.COMBINATION
 
 
-def _expected(moves: Moves, surface: ResponseSurface, results: Sequence[Result]) -> str:
+def _expected(moves: Moves, surface: ResponseSurface, results: Sequence[TrialResult]) -> str:
     if len(results) <= _FEW_RESULTS:
         return ""
     like = next((result.value for result in reversed(results) if result.value is not None), None)
