@@ -19,7 +19,7 @@ from loop.experiment import Ending, Experiment, Status
 from loop.logs.error_line import tells_of_full_memory
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
-from loop.proposers.search.memory import UNKNOWN, MemoryModel, MemoryUse, fit_memory
+from loop.proposers.search.memory import MemoryModel, MemoryUse, fit_memory
 from loop.proposers.search.space import Axis, BestProgram, Change, Key, Scalar, axis_values
 
 _MOST_SETS = 300  # of parts of one size that are looked at
@@ -141,15 +141,15 @@ class SearchHistory:
     """The experiments as the search reads them.
 
     `changes` are the axes that each, by number, moved from the best of its time: from which value to which.
-    `present` are the values of the best program now. Without a `program`, nothing is known of its text.
+    `present` are the values of the best program now.
     """
 
     results: tuple[TrialResult, ...]
     changes: Mapping[int, Mapping[Key, tuple[Scalar | None, Scalar]]]
     crash_regions: tuple[CrashRegion, ...]
     present: Mapping[Key, Scalar]
-    program: BestProgram | None = None
-    memory: MemoryModel = UNKNOWN
+    program: BestProgram
+    memory: MemoryModel
 
     def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
         """Tell whether these moves can be trained, as far as is known, and each of them does something."""
@@ -157,8 +157,6 @@ class SearchHistory:
         values = {**self.present, **{axis.key: value for axis, value in moves}}
         if any(_lie_in(values, region) for region in self.crash_regions):
             return False
-        if self.program is None:
-            return True
         after = self.program.after(moves)
         unlimited = self.memory.limit == math.inf
         return after is not None and (unlimited or self.memory.fits(self.program.size(after)))
@@ -167,8 +165,8 @@ class SearchHistory:
 def read_history(
     experiments: Sequence[Experiment],
     axes: Sequence[Axis],
-    program: BestProgram | None = None,
-    device_mb: float | None = None,
+    program: BestProgram,
+    device_mb: float | None,
 ) -> SearchHistory:
     """Return what the experiments tell about these axes of a program, on a device with so many MiB.
 
@@ -211,7 +209,7 @@ def read_history(
             best = experiment
             best_values = kept[experiment.commit] = values
     regions = crash_regions(crashes, trained)
-    memory = _read_memory(experiments, best, program, device_mb) if program else UNKNOWN
+    memory = _read_memory(experiments, best, program, device_mb)
     return SearchHistory(tuple(results[-_LATEST:]), changes, regions, present, program, memory)
 
 

@@ -78,9 +78,6 @@ class MemoryModel:
         return self.peak(size) <= self.limit
 
 
-UNKNOWN = MemoryModel()
-
-
 def fit_memory(trainings: Sequence[MemoryUse], best: MemoryUse | None, device: float | None) -> MemoryModel:
     """Return what these trainings tell. `best` is the best program's, `device` the MiB that there are.
 
@@ -89,7 +86,7 @@ def fit_memory(trainings: Sequence[MemoryUse], best: MemoryUse | None, device: f
     """
     known = [(each.size, each.peak) for each in trainings if each.peak]
     if not known:
-        return UNKNOWN
+        return MemoryModel()
     base, slope = _line(known)
     if best is not None and best.peak:
         scale = best.peak / (base + slope * best.size)

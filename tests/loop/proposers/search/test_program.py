@@ -154,5 +154,6 @@ def test_a_constant_that_the_journal_of_an_older_release_has_not_was_not_moved()
     source = "DEPTH = 8\nlr = 0.1\nf(lr)\n"
     old = trial(0, "", {"DEPTH": 8}, 1.0, Status.KEEP)
     new = trial(1, "", {"DEPTH": 9, "lr": 0.1}, 1.1, Status.DISCARD)
-    history = read_history([old, new], find_axes(find_constants(source), ()))
+    program = program_of(source)
+    history = read_history([old, new], find_axes(program.constants, ()), program, None)
     assert history.changes == {0: {}, 1: {("DEPTH", -1): (8, 9)}}
