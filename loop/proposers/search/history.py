@@ -140,15 +140,16 @@ class TrialResult:
 class SearchHistory:
     """The experiments as the search reads them.
 
-    `changes` are the axes that each, by number, moved from the best of its time: from which value to which.
-    `present` are the values of the best program now.
+    `axes` are what may be changed in the best program, `present` their values in it. `changes` are the axes
+    that each experiment, by number, moved from the best of its time: from which value to which.
     """
 
+    program: BestProgram
+    axes: tuple[Axis, ...]
     results: tuple[TrialResult, ...]
     changes: Mapping[int, Mapping[Key, tuple[Scalar | None, Scalar]]]
     crash_regions: tuple[CrashRegion, ...]
     present: Mapping[Key, Scalar]
-    program: BestProgram
     memory: MemoryModel
 
     def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
@@ -210,7 +211,8 @@ def read_history(
             best_values = kept[experiment.commit] = values
     regions = crash_regions(crashes, trained)
     memory = _read_memory(experiments, best, program, device_mb)
-    return SearchHistory(tuple(results[-_LATEST:]), changes, regions, present, program, memory)
+    latest = tuple(results[-_LATEST:])
+    return SearchHistory(program, tuple(axes), latest, changes, regions, present, memory)
 
 
 def _read_memory(

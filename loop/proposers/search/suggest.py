@@ -37,7 +37,6 @@ from loop.proposers.search.history import SearchHistory, TrainedPrograms, TrialR
 from loop.proposers.search.memory import memory_of
 from loop.proposers.search.space import (
     Axis,
-    BestProgram,
     Key,
     Move,
     Moves,
@@ -74,11 +73,11 @@ def suggest(context: Context, frozen: Collection[str] = frozenset()) -> Proposal
 
     Names in `frozen` stay as they are. The same arguments give the same proposal; runs differ.
     """
-    program, axes, trials, surface = learn(context, frozen)
-    if not axes:
+    trials, surface = learn(context, frozen)
+    if not trials.axes:
         raise ExhaustedError(no_constant(context.source))
     known, pending = TrainedPrograms(context), under_way(context.experiments)
-    changes = _changes(context, axes, trials, surface)
+    changes = _changes(context, trials, surface)
     if pending:  # what another lane nearly tries comes last
         changes, near = tee(changes)
         far = (change for change in changes if not is_near(change[0], pending, trials))
@@ -86,8 +85,8 @@ def suggest(context: Context, frozen: Collection[str] = frozenset()) -> Proposal
     for moves, why in changes:
         if not moves or not trials.is_open(moves):
             continue
-        change = program.change(moves)
-        if not known.has(change) and not unwanted(context.wishes, program.present, change.constants):
+        change = trials.program.change(moves)
+        if not known.has(change) and not unwanted(context.wishes, trials.program.present, change.constants):
             return Proposal(
                 source=change.write(),
                 description=change.description,
@@ -137,16 +136,14 @@ def _begun(context: Context, proposal: Proposal) -> Experiment:
     )
 
 
-def learn(
-    context: Context, frozen: Collection[str]
-) -> tuple[BestProgram, tuple[Axis, ...], SearchHistory, ResponseSurface]:
-    """Return the best program, what may be changed in it, and what the experiments say about that."""
+def learn(context: Context, frozen: Collection[str]) -> tuple[SearchHistory, ResponseSurface]:
+    """Return what the experiments say about the best program and what may be changed in it."""
     program = read_program(context.source, context.files, frozen)
     axes = find_axes(program.constants, frozen, program.letters)
     trials = read_history(context.experiments, axes, program, memory_of(context.device))
     surface = fit_surface(axes, trials.results, context.goal, context.noise)
     pending = under_way(context.experiments)
-    return program, axes, trials, with_pending(surface, pending, axes, trials, context.goal, context.noise)
+    return trials, with_pending(surface, pending, trials, context.goal, context.noise)
 
 
 def under_way(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
@@ -158,7 +155,6 @@ def under_way(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
 def with_pending(
     surface: ResponseSurface,
     pending: Sequence[Experiment],
-    axes: Sequence[Axis],
     trials: SearchHistory,
     goal: Goal,
     noise: Noise | None,
@@ -167,11 +163,11 @@ def with_pending(
     here = next((each.value for each in reversed(trials.results) if _is_best(each, trials.present)), None)
     if here is None or not pending:
         return surface
-    values = [axis_values(axes, each.constants) for each in pending]
+    values = [axis_values(trials.axes, each.constants) for each in pending]
     losses, _ = surface.predict(surface.columns.rows(values))
     found = zip(values, losses, strict=True)
     expected = [TrialResult(each, here + goal.sign * float(loss)) for each, loss in found]
-    return fit_surface(axes, (*trials.results, *expected), goal, noise, like=surface)
+    return fit_surface(trials.axes, (*trials.results, *expected), goal, noise, like=surface)
 
 
 def is_near(moves: Moves, pending: Sequence[Experiment], trials: SearchHistory) -> bool:
@@ -203,21 +199,22 @@ def no_constant(source: str) -> str:
 
 
 def _changes(
-    context: Context, axes: Sequence[Axis], trials: SearchHistory, surface: ResponseSurface
+    context: Context, trials: SearchHistory, surface: ResponseSurface
 ) -> Iterator[tuple[Moves, str]]:
     """Yield what may be tried next, the best first, with the reason."""
     for wished in context.wishes:
         if wished.wish is Wish.MORE:
             why = f"More like #{wished.number}, as a person wants."
-            yield from ((moves, why) for moves in moves_like(wished, axes))
+            yield from ((moves, why) for moves in moves_like(wished, trials.axes))
     loud = surface.noise > _LOUD * surface.scale
     tried = {key for changed in trials.changes.values() for key in changed}
-    untried = [move for move in first_tries(axes) if move[0].key not in tried and trials.is_open([move])]
+    left = [axis for axis in trials.axes if axis.key not in tried]
+    untried = [move for move in first_tries(left) if trials.is_open([move])]
     if loud and untried:
         yield _compatible(untried, trials), f"First try; the noise of {surface.noise:.2g} hides one alone."
     for move in untried:
         yield (move,), "First try of this constant."
-    options = Options(axes, trials, surface)
+    options = Options(trials.axes, trials, surface)
     together = context.search_mode is SearchMode.COMBINATION or under_way(context.experiments)
     most = _LOUD_MOST if loud else _MOST if together else _FEW
     chance = random.Random(f"{context.run.tag} {context.run.created_at} {context.number}")  # noqa: S311 - no secret
