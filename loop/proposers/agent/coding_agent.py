@@ -13,7 +13,7 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,7 @@ from loop.process.trainer import Limits
 from loop.process.worker import in_thread
 from loop.program.edits import LIMIT, EditError, check_program
 from loop.proposers.agent.presets import PROMPT, AgentOutput, Preset
+from loop.proposers.prompt.briefing import brief, brief_repair
 from loop.proposers.prompt.history import LINE, PROSE, SAID
 from loop.proposers.protocol import Context, Failure, NoProgramError, RepairGivenUpError, UnavailableError
 from loop.text import HIDDEN, LONG, one_line, without_secrets
@@ -213,8 +214,8 @@ class CodingAgent:
 
     `folder` is for its throw-away checkouts alone: what an earlier agent left there is ended and removed
     first. The agent's environment is taken from `environ` by an allow list. `secrets` are kept out of its
-    prompt, its message and its program. `brief` and `brief_repair` write the prompt and may block; `limit`
-    is in seconds.
+    prompt, its message and its program. What it is told of the run has at most `budget` tokens, by a careful
+    estimate; `limit` is in seconds.
     """
 
     preset: Preset
@@ -223,9 +224,8 @@ class CodingAgent:
     folder: InitVar[Path]
     environ: InitVar[Mapping[str, str]]
     secrets: Collection[str]
-    brief: Callable[[Context], str]
-    brief_repair: Callable[[Context, Failure], str]
     limit: float
+    budget: int = 60_000
     editable: str = "train.py"
 
     def __post_init__(self, folder: Path, environ: Mapping[str, str]) -> None:
@@ -236,13 +236,14 @@ class CodingAgent:
 
     async def propose(self, context: Context) -> Proposal:
         """Return the program as the agent left it. When cancelled, all its processes are ended first."""
-        prompt = task(self._shown(await in_thread(self.brief, context)), self.editable)
+        briefing = await in_thread(brief, context, self.budget, answer="")
+        prompt = task(self._shown(briefing.text), self.editable)
         return await self._ask(context, context.source, prompt)
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
         """Let the agent repair the crash; it gives up by leaving the program, or going back to the best."""
-        brief = self._shown(await in_thread(self.brief_repair, context, failure))
-        prompt = task(brief, self.editable, may_give_up=True)
+        briefing = await in_thread(brief_repair, context, failure, self.budget, answer="")
+        prompt = task(self._shown(briefing.text), self.editable, may_give_up=True)
         repaired = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
         return replace(repaired, repairs=failure.experiment.number)
 
