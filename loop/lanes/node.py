@@ -177,16 +177,14 @@ class NodeLane:
         self._runs: dict[str, _Run] = {}
         self._evaluation: asyncio.Task[object] | None = None
         self._trainings: dict[Attempt, _Training] = {}
-        visible, state = os.environ.get(VISIBLE), look_at_gpus()
-        self._gpus = state.of(visible).gpus if state else ()
-        self._visible = visible
+        self._visible, state = os.environ.get(VISIBLE), look_at_gpus()
+        self._gpus = state.of(self._visible).gpus if state else ()
+        self._model = gpu_models().get(self._gpus[0].uuid, "") if self._gpus else ""
 
     async def describe(self) -> Described:
-        uuid = self._gpus[0].uuid if self._gpus else ""
         host = socket.gethostname()
         device = f"{host} GPU {self._visible}" if self._visible else f"{host} {self._home.name}"
-        model = gpu_models().get(uuid, "") if uuid else ""
-        return Described(self._id, self._node, host, device, model, self._code)
+        return Described(self._id, self._node, host, device, self._model, self._code)
 
     async def forever(self) -> None:
         """Wait until this lane is gone, of which the caller learns so."""
@@ -230,7 +228,7 @@ class NodeLane:
             if sandbox.kind is SandboxKind.NONE and recipe.needs_sandbox:
                 raise UserError(f"No sandbox works there, and models write the programs. {sandbox.reason}")
             alike = {
-                "GPU": gpu_models().get(self._gpus[0].uuid, "") if self._gpus else "",
+                "GPU": self._model,
                 "packages": packages_hash(launch, environ),
                 "data": data_hash(data, self._base / "hashes.json"),
             }
@@ -265,12 +263,11 @@ class NodeLane:
 
     def _look(self, attempt: Attempt, training: _Training, place: Place) -> Look:
         over = training.gone.done()
-        found, log, anew = read_on(training.folder / LOG, place)
         if not over:
             self._watch(training)
-            return Look(found, log, anew, training.life)
-        if len(log) == MOST_LOG:
-            return Look(found, log, anew, training.life)
+        look = Look(*read_on(training.folder / LOG, place), training.life)
+        if not over or len(look.log) == MOST_LOG:
+            return look
         if training.tampered is None:
             run, work = self._runs[attempt.run], training.folder / WORK
             fixed = {name: (run.project / name).read_bytes() for name in run.recipe.frozen}
@@ -278,7 +275,7 @@ class NodeLane:
         outcome = b""
         with suppress(OSError):
             outcome = (training.folder / OUTCOME).read_bytes()
-        return Look(found, log, anew, training.life, outcome, training.tampered)
+        return replace(look, outcome=outcome, tampered=training.tampered)
 
     def _watch(self, training: _Training) -> None:
         before = training.quiet
