@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -127,13 +128,8 @@ class Cluster:
         self.address = address
         self.trainer = trainer
         self.on_change: Callable[[int], object] = lambda _: None
-        self._bot = home_mark(home).strip("-")
-        self._command = (
-            *command,
-            address,
-            f"autoresearch-{self._bot}",
-            "" if wanted is None else str(wanted),
-        )
+        namespace = f"autoresearch-{home_mark(home).strip('-')}"
+        self._command = (*command, address, namespace, "" if wanted is None else str(wanted))
         self._log = home / "ray.log"  # what Ray says of this connection
         self._changed = threading.Condition()  # of all below
         self._client: subprocess.Popen[bytes] | None = None
@@ -194,12 +190,8 @@ class Cluster:
     def nodes(self) -> tuple[tuple[str, int, int, str], ...]:
         """Return each node with its GPUs, its lanes, and why it has none, if it has none."""
         with self._changed:
-            count: dict[str, int] = {}
-            for lane in self._lanes.values():
-                count[lane.node] = count.get(lane.node, 0) + 1
-            return tuple(
-                (n.host, n.gpus, count.get(n.id, 0), self._refused.get(n.host, "")) for n in self._nodes
-            )
+            lanes = Counter(lane.node for lane in self._lanes.values())
+            return tuple((n.host, n.gpus, lanes[n.id], self._refused.get(n.host, "")) for n in self._nodes)
 
     @property
     def silence(self) -> float:
@@ -258,26 +250,23 @@ class Cluster:
         with self._changed:
             self._last_call += 1
             self._calls[self._last_call] = future
-            if not self._write(self._last_call, verb, *arguments):
+            if not self.send(verb, *arguments, call=self._last_call):
                 del self._calls[self._last_call]
                 future.set_exception(UserError(f"Ray at {self.address} does not answer."))
         return future
 
-    def send(self, verb: str, *arguments: object) -> None:
-        """Have something done if the cluster answers."""
-        self._write(0, verb, *arguments)
-
-    def _write(self, *message: object) -> bool:
+    def send(self, verb: str, *arguments: object, call: int = 0) -> bool:
+        """Have something done; tell whether there is somebody to do it. Its result is that of the `call`."""
         with self._changed:
             if self._outbox is not None:
-                self._outbox.put(message)
+                self._outbox.put((call, verb, *arguments))
             return self._outbox is not None
 
     def close(self, busy: Collection[int] = ()) -> None:
         """Let go of the cluster: trainings go on, and lanes that are not `busy` give their GPU back."""
         with self._changed:
             self._closed = True
-            self._write(0, "close", {*busy, *(each.lane for each in self._trainings.values())})
+            self.send("close", {*busy, *(each.lane for each in self._trainings.values())})
             self._changed.notify_all()
             client, thread = self._client, self._thread
         if thread is not None:

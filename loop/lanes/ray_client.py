@@ -15,6 +15,7 @@ import pickle
 import socket
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -207,9 +208,7 @@ class Client:
             nodes = await in_thread(nodes_of, self._ray)
             self._refused &= {node.id for node in nodes}
             able = [node for node in nodes if node.id not in self._refused]
-            taken: dict[str, int] = {}
-            for lane in self._lanes.values():
-                taken[lane.node] = taken.get(lane.node, 0) + 1
+            taken = Counter(lane.node for lane in self._lanes.values())
             for id_ in missing(able, taken, self._wanted):
                 self._make(next(node for node in able if node.id == id_), places(able, self._wanted)[id_])
             if nodes != self._nodes:
