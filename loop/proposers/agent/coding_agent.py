@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import KW_ONLY, InitVar, dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -110,43 +110,12 @@ _FIXED = {
 }
 
 
-class AgentError(UserError):
-    """Why an agent did not run, as a clause that continues its name: `cannot be started: …`."""
-
-
 def agent_environment(environ: Mapping[str, str], preset: Preset) -> dict[str, str]:
     """Return what a training may know of `environ`, with HOME, and what this agent needs for its provider."""
     chosen = training_environment(environ, {})
     chosen |= {name: environ[name] for name in (*_NETWORK, *preset.keys) if environ.get(name)}
     renamed = {new: chosen[old] for new, old in preset.renamed.items() if old in chosen}
     return renamed | chosen | dict(preset.settings) | _FIXED
-
-
-async def run_agent(agent: Program, prompt: Path, folder: Path, limit: float) -> Result:
-    """Run the agent until it ends or its time is over, and end whatever it started, also when cancelled.
-
-    `folder` is all its own, with `prompt`; `limit` is in seconds.
-    """
-    mark = str(folder)
-    try:
-        result = await run_together(
-            [agent], limit, Limits(file_size=sys.maxsize), mark=mark, variable=MARK, stdin=prompt, nice=NICE
-        )
-    except OSError as error:
-        raise AgentError(f"cannot be started with {sys.executable}: {error.strerror}") from error
-    finally:
-        # Where the process beside it was killed; else there is nothing left.
-        await in_thread(end_marked, mark, variable=MARK)
-    (said,) = result.said
-    match result.ending:
-        case "exited" | "deadline":
-            return result
-        case "absent":
-            raise AgentError(said.strip())
-        case "memory" | "processes":
-            raise AgentError(f"used more {result.ending} than is allowed and was ended")
-    log.error("the process beside a coding agent failed: %s", said)
-    raise AgentError("was killed together with the process that runs it")
 
 
 def make_checkout(repository: Path, commit: str, checkout: Path, *, editable: str, source: str) -> None:
@@ -244,8 +213,7 @@ class CodingAgent:
         """Let the agent repair the crash; it gives up by leaving the program, or going back to the best."""
         briefing = await in_thread(brief_repair, context, failure, self.budget, answer="")
         prompt = task(self._shown(briefing.text), self.editable, may_give_up=True)
-        repaired = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
-        return replace(repaired, repairs=failure.experiment.number)
+        return await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
 
     async def _ask(
         self, context: Context, given: str, prompt: str, *, hopeless: Collection[str] = ()
@@ -259,13 +227,11 @@ class CodingAgent:
             folder = self._folder / uuid4().hex
             try:
                 run = await in_thread(self._prepare, folder, program, context, given, prompt)
-                ended = await run_agent(run, folder / PROMPT_FILE, folder, self.limit)
+                ended = await self._run(run, folder)
                 answer = await in_thread(self.preset.read, ended.printed, *ended.said)
                 if ended.exit_codes != (0,) or (answer.error and not answer.message):
                     raise self._failure(ended, answer)
                 return await in_thread(self._read, run.cwd, context.parent, given, answer, hopeless)
-            except AgentError as error:
-                raise UnavailableError(f"{self.name} {error}") from error
             finally:
                 await in_thread(remove, folder)
 
@@ -287,6 +253,35 @@ class CodingAgent:
             # git looks for no repository above the checkout, should the agent delete that one's.
             env={**self._environment, "GIT_CEILING_DIRECTORIES": str(folder)},
         )
+
+    async def _run(self, agent: Program, folder: Path) -> Result:
+        """Run the agent until it ends or its time is over, and end whatever it started, also when cancelled.
+
+        `folder` is all its own, with the prompt.
+        """
+        mark, prompt, limits = str(folder), folder / PROMPT_FILE, Limits(file_size=sys.maxsize)
+        try:
+            result = await run_together(
+                [agent], self.limit, limits, mark=mark, variable=MARK, stdin=prompt, nice=NICE
+            )
+        except OSError as error:
+            reason = f"cannot be started with {sys.executable}: {error.strerror}"
+            raise UnavailableError(f"{self.name} {reason}") from error
+        finally:
+            # Where the process beside it was killed; else there is nothing left.
+            await in_thread(end_marked, mark, variable=MARK)
+        (said,) = result.said
+        match result.ending:
+            case "exited" | "deadline":
+                return result
+            case "absent":
+                reason = said.strip()
+            case "memory" | "processes":
+                reason = f"used more {result.ending} than is allowed and was ended"
+            case _:
+                log.error("the process beside a coding agent failed: %s", said)
+                reason = "was killed together with the process that runs it"
+        raise UnavailableError(f"{self.name} {reason}")
 
     def _read(
         self, checkout: Path, parent: str, given: str, answer: AgentOutput, hopeless: Collection[str]

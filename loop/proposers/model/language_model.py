@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -78,8 +78,7 @@ class LanguageModel:
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
         briefing = await in_thread(brief_repair, context, failure, self.budget)
-        repaired = await self._ask(briefing, context, failure.source, best=context.source)
-        return replace(repaired, repairs=failure.experiment.number)
+        return await self._ask(briefing, context, failure.source, best=context.source)
 
     async def _ask(self, briefing: Briefing, context: Context, source: str, *, best: str = "") -> Proposal:
         if holds_secret(briefing.program, self.secrets):

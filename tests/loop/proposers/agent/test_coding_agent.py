@@ -85,7 +85,6 @@ async def test_mending_begins_with_the_program_that_crashed(bench: Bench) -> Non
     crashed = f"{TRAIN}boom()\n"
     repaired = await bench.agent("edit").repair(bench.context, bench.failure(crashed))
     assert repaired.source == f"{EDITED}boom()\n"
-    assert repaired.repairs == 7
     assert repaired.parent == bench.context.parent
 
 
