@@ -129,20 +129,18 @@ class ModelRequest:
 
 async def ask(request: ModelRequest, environ: Mapping[str, str] = os.environ) -> Proposal:
     """Call the model with the keys in `environ`. This runs in the worker."""
-    try:
-        from pydantic_ai.usage import RunUsage
-    except ImportError:
-        raise UnavailableError(
-            f"Packages for models are missing. Run: {install_line(EXTRA)}", needs_person=True
-        ) from None
-
-    usage = RunUsage()
     name, limit = request.model, request.limit
     try:
+        from pydantic_ai.usage import RunUsage
+
+        usage = RunUsage()
         async with http_client(limit) as client:
             model = open_model(name, environ, client)  # which imports the SDK: seconds, beside a training
             async with asyncio.timeout(limit):
                 answer = await _converse(request, model, usage, own=is_own_server(name, environ))
+    except ImportError:
+        reason = f"Packages for {model_name(name)} are missing. Run: {install_line(EXTRA)}"
+        raise UnavailableError(reason, needs_person=True) from None
     except failures() as error:
         raise explained(error, name, limit=limit, cost=_cost(usage)) from error
     cost = _cost(usage) or Cost()

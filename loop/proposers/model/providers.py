@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from loop.experiment import Cost
 from loop.proposers.prompt.history import SAID
 from loop.proposers.protocol import NoProgramError, ProposalError, UnavailableError
-from loop.shell import install_line
 from loop.text import one_line
 
 if TYPE_CHECKING:
@@ -34,10 +33,6 @@ _URLS = {
     "openai": "OPENAI_BASE_URL",
     "google": "GOOGLE_GEMINI_BASE_URL",
 }
-
-
-class SettingError(Exception):
-    """A setting is missing, as a sentence."""
 
 
 def model_name(name: str) -> str:
@@ -79,7 +74,7 @@ def open_model(name: str, environ: Mapping[str, str], client: httpx2.AsyncClient
     if url and is_own_server(name, environ):
         return _on_own_server(model_name(name), url, key, client)
     if not key:
-        raise SettingError(f"{_KEYS[kind]} is not set: add it to .env.")
+        raise UnavailableError(f"{_KEYS[kind]} is not set: add it to .env.", needs_person=True)
     provider: Any = infer_provider_class(kind)  # all three take these
     return infer_model(name, lambda _: provider(api_key=key, base_url=url, http_client=client))
 
@@ -105,7 +100,7 @@ def failures() -> tuple[type[Exception], ...]:
     """Return the errors of a call that are no bug of ours."""
     from pydantic_ai.exceptions import AgentRunError, UserError
 
-    return AgentRunError, UserError, SettingError, ImportError, TimeoutError
+    return AgentRunError, UserError, TimeoutError
 
 
 def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -> ProposalError:
@@ -113,12 +108,6 @@ def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -
     from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior
 
     model = model_name(name)
-    if isinstance(error, SettingError):
-        return UnavailableError(str(error), cost=cost, needs_person=True)
-    if isinstance(error, ImportError):
-        return UnavailableError(
-            f"Packages for {model} are missing. Run: {install_line(EXTRA)}", cost=cost, needs_person=True
-        )
     if isinstance(error, UnexpectedModelBehavior):
         return NoProgramError(f"{model} proposed no valid program. {_words(error)}", cost=cost)
     wait = error.retry_after if isinstance(error, ModelAPIError) else None
