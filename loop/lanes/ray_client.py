@@ -30,7 +30,7 @@ from loop.process.worker import in_thread
 from loop.shell import install_line
 
 LOOK_SECONDS = 1.0  # between looks at a training that says nothing
-TEND_SECONDS = 1.0  # between looks at the nodes
+NODES_INTERVAL = 1.0  # between looks at the nodes
 SETTLE_SECONDS = 60.0  # for the first lanes to start
 NODES_SECONDS = 20.0  # for a first node to join
 UNAVAILABLE_SECONDS = 30.0  # that an actor may not answer before its lane counts as gone
@@ -154,8 +154,8 @@ class Client:
     async def run(self, bot: IO[bytes]) -> None:
         """Do what the bot asks, until it lets go of the cluster or ends."""
         await self._adopt()
-        tending = asyncio.create_task(self._tend())
-        tending.add_done_callback(_end_with)
+        looking = asyncio.create_task(self._look_for_nodes())
+        looking.add_done_callback(_end_with)
         asked = messages(bot)
         while message := await in_thread(lambda: next(asked, None)):
             id_, verb, *arguments = message
@@ -165,7 +165,7 @@ class Client:
             task = asyncio.create_task(self._answer(id_, verb, arguments))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        tending.cancel()
+        looking.cancel()
 
     async def _answer(self, id_: int, verb: str, arguments: list[Any]) -> None:
         tasks: dict[str, Callable[..., Awaitable[None]]]
@@ -200,7 +200,7 @@ class Client:
                 self._keep(index, self._follow(index))
                 self._push("ready", index, described)
 
-    async def _tend(self) -> None:
+    async def _look_for_nodes(self) -> None:
         """Make lanes as nodes come; what they still need is waited for once."""
         settled = False
         began = asyncio.get_running_loop().time()
@@ -219,7 +219,7 @@ class Client:
             if not settled and (not waits or asyncio.get_running_loop().time() - began > late):
                 settled = True
                 self._push("settled")
-            await asyncio.sleep(TEND_SECONDS if settled else 0.1)
+            await asyncio.sleep(NODES_INTERVAL if settled else 0.1)
 
     def _make(self, node: Node, lanes: int) -> None:
         index = next(i for i in range(len(self._lanes) + 1) if i not in self._lanes)
@@ -238,9 +238,9 @@ class Client:
         except ValueError:  # one of that name is still ending
             return
         self._lanes[index] = _Lane(actor, node.id)
-        self._keep(index, self._welcome(index, node))
+        self._keep(index, self._describe(index, node))
 
-    async def _welcome(self, index: int, node: Node) -> None:
+    async def _describe(self, index: int, node: Node) -> None:
         lane = self._lanes[index]
         try:
             lane.described = described = await lane.actor.describe.remote()

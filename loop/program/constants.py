@@ -182,7 +182,7 @@ _PROTECTED = frozenset(
     | {"AUTOTUNE", "AUTOTUNING", "MEMORY", "MEM", "VRAM", "RAM", "PROCESSES", "PROCS", "NPROC", "NODES"}
     | {"PREFETCH", "PIN", "HOST", "PLATFORM", "MACHINE", "HARDWARE", "JIT", "DDP", "FSDP", "SLEEP"}
 )
-HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
+HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # lengths of a training, unless
 _PHASES = frozenset(
     {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "BATCH", "ACCUMULATION"}
 )
