@@ -113,8 +113,7 @@ def _narrowed(found: Sequence[Slot], wanted: int | None) -> tuple[Slot, ...]:
 def gpu_models() -> dict[str, str]:
     answer = ask_nvidia_smi("--query-gpu=uuid,name", "--format=csv,noheader")
     lines = answer.stdout.splitlines() if answer and answer.returncode == 0 else []
-    pairs = (line.split(", ", 1) for line in lines if ", " in line)
-    return {pair[0]: pair[1] for pair in pairs}
+    return dict(line.split(", ", 1) for line in lines if ", " in line)
 
 
 def device_files(driver: Path = _DRIVER) -> dict[str, str]:

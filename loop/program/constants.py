@@ -169,8 +169,8 @@ def is_huge_power(base: object, exponent: object) -> bool:
 
 _POWER = re.compile(r"(\d+)(\s*\*\*\s*)\d+")
 
-# Words of a name. What decides how a training is judged, where it runs and what it
-# writes is no idea for better training.
+# Words of a name. What decides how a training is judged, where it runs and what it writes is no idea for a
+# better one.
 _PROTECTED = frozenset(
     {"TIME", "BUDGET", "SECONDS", "SECS", "MINUTES", "HOURS", "DEADLINE", "TIMEOUT", "UNTIMED", "STARTUP"}
     | {"SEED", "SEEDS", "EVAL", "EVALUATION", "VAL", "VALID", "VALIDATION", "TEST", "AUDIT", "METRIC", "BPB"}
@@ -182,7 +182,8 @@ _PROTECTED = frozenset(
     | {"AUTOTUNE", "AUTOTUNING", "MEMORY", "MEM", "VRAM", "RAM", "PROCESSES", "PROCS", "NPROC", "NODES"}
     | {"PREFETCH", "PIN", "HOST", "PLATFORM", "MACHINE", "HARDWARE", "JIT", "DDP", "FSDP", "SLEEP"}
 )
-HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # lengths of a training, unless
+# The length of a training is a budget too; that of a part of it is none.
+HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})
 _PHASES = frozenset(
     {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "BATCH", "ACCUMULATION"}
 )

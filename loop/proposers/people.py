@@ -260,14 +260,12 @@ def why_unwanted(wishes: Iterable[Wished], source: str, proposal: Proposal) -> s
 
     Ideas of people are what somebody wants, whatever was said before.
     """
-    never = [wished for wished in wishes if wished.wish is Wish.NEVER and wished.changed]
-    if not never or proposal.idea is not None:
+    if proposal.idea is not None:
         return None
     try:
-        present, proposed = constant_values(source), constant_values(proposal.source)
+        wished = unwanted(wishes, constant_values(source), constant_values(proposal.source))
     except UserError:
         return None  # it does not parse: that is said elsewhere
-    wished = unwanted(never, present, proposed)
     return f"a person said never again to #{wished.number}: {wished.description}" if wished else None
 
 
@@ -279,10 +277,8 @@ def unwanted(
     It is done again where each constant that the experiment changed has its value, or is beyond it, and one
     of them was moved that way. What the best program has already is no change.
     """
-    for wished in wishes:
-        if wished.wish is Wish.NEVER and wished.changed and _again(wished, before, after):
-            return wished
-    return None
+    never = (wished for wished in wishes if wished.wish is Wish.NEVER)
+    return next((wished for wished in never if _again(wished, before, after)), None)
 
 
 def _again(wished: Wished, before: Mapping[str, object], after: Mapping[str, object]) -> bool:

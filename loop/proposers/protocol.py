@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import takewhile
 from typing import Protocol
 
 from loop.errors import UserError
@@ -77,12 +78,8 @@ class SearchMode(StrEnum):
 
 def idle(experiments: Sequence[Experiment | Row]) -> int:
     """Return how many experiments got a verdict since the last that was kept."""
-    count = 0
-    for experiment in reversed(experiments):
-        if experiment.status is Status.KEEP:
-            break
-        count += experiment.status in (Status.DISCARD, Status.CRASH)
-    return count
+    since = takewhile(lambda experiment: experiment.status is not Status.KEEP, reversed(experiments))
+    return sum(experiment.status in (Status.DISCARD, Status.CRASH) for experiment in since)
 
 
 def last_gain(experiments: Sequence[Experiment]) -> int | None:
