@@ -324,10 +324,7 @@ def _write_float(value: float, like: str) -> str:
         return repr(value)
     digits = Decimal(repr(value))
     if "e" in like.lower():
-        parts = digits.normalize().as_tuple()
-        first, *others = map(str, parts.digits)
-        mantissa = first + ("." + "".join(others) if others else "")
-        return f"{'-' if parts.sign else ''}{mantissa}e{digits.adjusted()}"
+        return f"{digits.normalize():e}".replace("e+", "e")
     if not 1e-9 <= abs(value) < 1e16:
         return repr(value)
     text = f"{digits:f}"
