@@ -245,7 +245,7 @@ class Launcher:
 
 
 def _same(path: Path, other: Path) -> bool:
-    return path.is_file() and path.read_bytes() == other.read_bytes()
+    return path.is_file() and other.is_file() and path.read_bytes() == other.read_bytes()
 
 
 def _fingerprint(project: Path) -> str:

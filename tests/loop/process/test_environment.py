@@ -308,6 +308,20 @@ def test_one_environment_serves_all_trainings_of_a_lock_file(
     assert not (locked / ".venv").exists()
 
 
+def test_uv_run_needs_the_lock_file_in_the_commit_and_not_only_in_the_checkout(
+    project: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    if find_uv() is None:
+        pytest.skip("uv is not installed")
+    (project / "pyproject.toml").write_text('[project]\nname = "tiny"\nversion = "1"\n')
+    python = tmp_path / "checkout" / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    (tmp_path / "checkout" / "uv.lock").touch()
+    with pytest.raises(UserError, match=r"uv cannot make the environment of uv\.lock: .*lock"):
+        prepare("uv", "run", "train.py", checkout=tmp_path / "checkout")
+
+
 def test_uv_run_as_the_command_makes_no_environment_in_a_training(locked: Path, prepare: Prepare) -> None:
     assert prepare("uv", "run", "train.py").argv == prepare().argv
     assert prepare("uv", "run", "python", "-O", "train.py").argv[1:] == ("-O", "train.py")
