@@ -64,8 +64,8 @@ class Researcher:
 
     search: Proposer
     share: float
-    models: InitVar[Sequence[Source]] = ()
-    fallback: InitVar[Source | None] = None
+    models: InitVar[Sequence[Source]]
+    fallback: InitVar[Source | None]
     journal: InitVar[Journal]
     failure: Callable[[Experiment, str], Failure]
     check: InitVar[Check]
@@ -74,9 +74,9 @@ class Researcher:
     papers: Papers
     device: Callable[[], str]
     stuck_after: int
-    describe: Callable[[Context], Awaitable[str]] | None = None
-    flags: Callable[[str, Context], tuple[Finding, ...]] = lambda _, __: ()
-    pause: Callable[[Run, Reason], Awaitable[None]] | None = None
+    describe: Callable[[Context], Awaitable[str]]
+    flags: Callable[[str, Context], tuple[Finding, ...]]
+    pause: Callable[[Run, Reason], Awaitable[None]] | None
 
     def __post_init__(
         self, models: Sequence[Source], fallback: Source | None, journal: Journal, check: Check
@@ -96,8 +96,7 @@ class Researcher:
         return replace(proposal, findings=await in_thread(self.flags, proposal.source, context))
 
     async def _choose(self, context: Context) -> Proposal:
-        proposal = await self._of_constants(context)
-        if proposal is not None:
+        if proposal := await self._of_constants(context):
             return proposal
         await self._pause_if_spent(context.run)
         return (
@@ -242,7 +241,7 @@ class Researcher:
 
     async def _told(self, context: Context) -> Context:
         """Return the context, in one of three turns with what the search has learnt."""
-        if context.search_state or context.number % STATE_EVERY or self.describe is None:
+        if context.search_state or context.number % STATE_EVERY:
             return context
         try:
             return replace(context, search_state=await self.describe(context))
