@@ -89,18 +89,15 @@ def _language_model(choice: SourceChoice, supplies: Supplies) -> Model:
 
 def _coding_agent(choice: SourceChoice, supplies: Supplies) -> Model:
     from loop.proposers.agent.coding_agent import CodingAgent
-    from loop.proposers.prompt.briefing import brief, brief_repair
 
-    most = supplies.context_tokens
     return CodingAgent(
         agent_of(choice, supplies.command),
         repository=supplies.run.repository,
         folder=supplies.folder / (choice.detail or "own"),
         environ=supplies.environ,
         secrets=supplies.secrets,
-        brief=lambda context: brief(context, most, answer="").text,
-        brief_repair=lambda context, failure: brief_repair(context, failure, most, answer="").text,
         limit=supplies.limit,
+        budget=supplies.context_tokens,
         editable=supplies.editable,
     )
 

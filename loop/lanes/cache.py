@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,23 +62,20 @@ class CompileCache:
 
     def take(self, training: Path) -> None:
         """Let the next ones begin with this one's, also in the folders made ahead."""
-        with self._making:
-            self._take(training, [made for made in self._trainings.glob(f"{AHEAD}-*") if not made.suffix])
-
-    def _take(self, training: Path, ahead: Iterable[Path]) -> None:
         if problem := why_not_copied(training / CACHE, MOST_BYTES, MOST_FILES):
             log.warning("the compile cache of %s is given up: %s", training.name, problem)
             return
-        remove(self._folder)
-        (training / CACHE).rename(self._folder)
-        for folder in ahead:
-            try:
-                for old in (folder / CACHE).iterdir():  # the folder itself may be in use
-                    remove(old)
-                self.copy_into(folder)
-            except OSError as error:  # the disk is full, perhaps: it is made when it is needed
-                log.warning("no cache for the next training yet: %s", error)
-                remove(folder)
+        with self._making:
+            remove(self._folder)
+            (training / CACHE).rename(self._folder)
+            for folder in [made for made in self._trainings.glob(f"{AHEAD}-*") if not made.suffix]:
+                try:
+                    for old in (folder / CACHE).iterdir():  # the folder itself may be in use
+                        remove(old)
+                    self.copy_into(folder)
+                except OSError as error:  # the disk is full, perhaps: it is made when it is needed
+                    log.warning("no cache for the next training yet: %s", error)
+                    remove(folder)
 
     def give(self, training: Path, compiled: Path) -> None:
         """Let a training that has not begun have what is new in another cache, which goes."""

@@ -11,24 +11,25 @@ import asyncio
 import json
 import logging
 import os
-import pickle
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from loop.errors import DiskError, UserError, backoff
 from loop.experiment import Actor, Cause, Ending, Outcome, Reason
 from loop.files import writing
 from loop.lanes.node import Attempt, Described, Evaluated, Look, Place, Prepared, Recipe
 from loop.lanes.protocol import Slot
-from loop.lanes.ray_client import SETTLE_SECONDS, SIZE, Node
+from loop.lanes.ray_client import SETTLE_SECONDS, Node, messages, send
 from loop.logs.capture import LOG, replace
 from loop.process.liveness import AWAY
 from loop.process.supervisor import ERRORS, OUTCOME
@@ -47,35 +48,38 @@ _HOME = Path(__file__).parents[2]
 _Outbox: TypeAlias = SimpleQueue[tuple[Any, ...] | None]
 
 
+@dataclass(eq=False)
 class RemoteTraining:
-    """A training on a node, of which `folder` has what is known here; `copies` are of its log, for people."""
+    """A training on a node, of which `folder` has what is known here; `copies` are of its log, for people.
 
-    def __init__(
-        self, cluster: Cluster, lane: int, attempt: Attempt, folder: Path, copies: Sequence[Path]
-    ) -> None:
-        self.folder = folder
-        self.lane = lane
-        self.attempt = attempt
-        self.place = Place()
-        self._cluster = cluster
-        self._copies = copies
-        self._over: Future[None] = Future()
+    `request` is with what it has yet to begin: its program, and the attempt whose compile cache it goes on
+    with; None where it was begun.
+    """
+
+    cluster: Cluster
+    lane: int
+    attempt: Attempt
+    folder: Path
+    copies: Sequence[Path]
+    request: tuple[str, Attempt | None] | None = None
+    place: Place = field(default_factory=Place)
+    _over: Future[None] = field(default_factory=Future)
 
     def alive(self) -> bool:
         return not self._over.done()
 
     async def end(self, ending: Ending) -> None:
-        self._cluster.send("end", self.lane, self.attempt, ending)
+        self.cluster.send("end", self.lane, self.attempt, ending)
 
     async def wait(self) -> Outcome:
         await asyncio.shield(asyncio.wrap_future(self._over))
-        return await self._cluster.trainer.attach(self.folder, None, None).wait()
+        return await self.cluster.trainer.attach(self.folder, None, None).wait()
 
     # By the thread that reads
 
     def take(self, look: Look) -> None:
         self.place = look.place
-        for path in (self.folder / LOG, *self._copies):
+        for path in (self.folder / LOG, *self.copies):
             with suppress(OSError), path.open("wb" if look.anew else "ab") as file:
                 file.write(look.log)  # what is not whole at the end is found out then
         seen = {"life": look.life, "at": time.monotonic()}
@@ -124,13 +128,8 @@ class Cluster:
         self.address = address
         self.trainer = trainer
         self.on_change: Callable[[int], object] = lambda _: None
-        self._bot = home_mark(home).strip("-")
-        self._command = (
-            *command,
-            address,
-            f"autoresearch-{self._bot}",
-            "" if wanted is None else str(wanted),
-        )
+        namespace = f"autoresearch-{home_mark(home).strip('-')}"
+        self._command = (*command, address, namespace, "" if wanted is None else str(wanted))
         self._log = home / "ray.log"  # what Ray says of this connection
         self._changed = threading.Condition()  # of all below
         self._client: subprocess.Popen[bytes] | None = None
@@ -146,7 +145,6 @@ class Cluster:
         self._calls: dict[int, Future[Any]] = {}
         self._last_call = 0
         self._trainings: dict[Attempt, RemoteTraining] = {}
-        self._unsent: list[tuple[Any, ...]] = []
         self._thread: threading.Thread | None = None
 
     # Lanes
@@ -168,14 +166,11 @@ class Cluster:
                 refused = "; ".join(f"{host} {reason}" for host, reason in self._refused.items())
                 why = refused or "no node has a free GPU or processor"
                 raise UserError(f"The Ray cluster at {self.address} has no lane: {why}.")
-            return tuple(self._slot(index) for index in sorted(self._lanes))
+            return tuple(map(self.slot, sorted(self._lanes)))
 
     def slot(self, index: int) -> Slot:
         with self._changed:
-            return self._slot(index)
-
-    def _slot(self, index: int) -> Slot:
-        known = self._known[index]
+            known = self._known[index]
         return Slot(index, known.device, known.model, node=known.host)
 
     def actor(self, index: int) -> str:
@@ -195,12 +190,8 @@ class Cluster:
     def nodes(self) -> tuple[tuple[str, int, int, str], ...]:
         """Return each node with its GPUs, its lanes, and why it has none, if it has none."""
         with self._changed:
-            count: dict[str, int] = {}
-            for lane in self._lanes.values():
-                count[lane.node] = count.get(lane.node, 0) + 1
-            return tuple(
-                (n.host, n.gpus, count.get(n.id, 0), self._refused.get(n.host, "")) for n in self._nodes
-            )
+            lanes = Counter(lane.node for lane in self._lanes.values())
+            return tuple((n.host, n.gpus, lanes[n.id], self._refused.get(n.host, "")) for n in self._nodes)
 
     @property
     def silence(self) -> float:
@@ -219,17 +210,7 @@ class Cluster:
         copies: Sequence[Path] = (),
     ) -> RemoteTraining:
         """Begin a training. If that fails it has vanished."""
-        training = RemoteTraining(self, lane, attempt, folder, copies)
-        with self._changed:
-            self._trainings[attempt] = training
-            message = ("train", lane, attempt, source, kept)
-            if self._settled and lane not in self._lanes:
-                training.lose(self.why_closed(lane))
-            elif self._settled:
-                self.send(*message)
-            else:
-                self._unsent.append(message)
-        return training
+        return self._follow(RemoteTraining(self, lane, attempt, folder, copies, (source, kept)))
 
     def attach(
         self, lane: int, attempt: Attempt, folder: Path, copies: Sequence[Path] = ()
@@ -238,18 +219,25 @@ class Cluster:
         for path in (folder / LOG, *copies):  # all of it comes again
             with suppress(OSError):
                 path.unlink()
-        training = RemoteTraining(self, lane, attempt, folder, copies)
+        return self._follow(RemoteTraining(self, lane, attempt, folder, copies))
+
+    def _follow(self, training: RemoteTraining) -> RemoteTraining:
+        """Begin a training or watch it, once it is known which lanes there are."""
+        lane, attempt = training.lane, training.attempt
         with self._changed:
             self._trainings[attempt] = training
-            if self._settled:
-                self._watch(training)
+            if self._settled and lane not in self._lanes:
+                self._lose(training)
+            elif self._settled and training.request:
+                self.send("train", lane, attempt, *training.request)
+                training.request = None
+            elif self._settled:
+                self.send("watch", lane, attempt, training.place)
         return training
 
-    def _watch(self, training: RemoteTraining) -> None:
-        if training.lane in self._lanes:
-            self.send("watch", training.lane, training.attempt, training.place)
-        else:
-            training.lose(self.why_closed(training.lane) or "its node was lost")
+    def _lose(self, training: RemoteTraining, reason: str = "") -> None:
+        training.lose(reason or self.why_closed(training.lane) or "its node was lost")
+        self._trainings.pop(training.attempt, None)
 
     def prepare(self, lane: int, recipe: Recipe, bundle: bytes) -> Future[Prepared]:
         return self._call("prepare", lane, recipe, bundle)
@@ -262,26 +250,23 @@ class Cluster:
         with self._changed:
             self._last_call += 1
             self._calls[self._last_call] = future
-            if not self._write(self._last_call, verb, *arguments):
+            if not self.send(verb, *arguments, call=self._last_call):
                 del self._calls[self._last_call]
                 future.set_exception(UserError(f"Ray at {self.address} does not answer."))
         return future
 
-    def send(self, verb: str, *arguments: object) -> None:
-        """Have something done if the cluster answers."""
-        self._write(0, verb, *arguments)
-
-    def _write(self, *message: object) -> bool:
+    def send(self, verb: str, *arguments: object, call: int = 0) -> bool:
+        """Have something done; tell whether there is somebody to do it. Its result is that of the `call`."""
         with self._changed:
             if self._outbox is not None:
-                self._outbox.put(message)
+                self._outbox.put((call, verb, *arguments))
             return self._outbox is not None
 
     def close(self, busy: Collection[int] = ()) -> None:
         """Let go of the cluster: trainings go on, and lanes that are not `busy` give their GPU back."""
         with self._changed:
             self._closed = True
-            self._write(0, "close", {*busy, *(each.lane for each in self._trainings.values())})
+            self.send("close", {*busy, *(each.lane for each in self._trainings.values())})
             self._changed.notify_all()
             client, thread = self._client, self._thread
         if thread is not None:
@@ -348,8 +333,7 @@ class Cluster:
         assert client.stdout is not None
         found: set[int] = set()
         settled = False
-        while (frame := _frame(client.stdout)) is not None:
-            kind, *values = pickle.loads(frame)  # noqa: S301 - our own process wrote it
+        for kind, *values in messages(client.stdout):
             with self._changed:
                 changed = self._take(kind, values, found)
                 settled = settled or self._settled
@@ -358,13 +342,19 @@ class Cluster:
                 self.on_change(index)
         return settled
 
-    def _take(self, kind: str, values: list[Any], found: set[int]) -> Sequence[int]:
+    def _take(self, kind: str, values: list[Any], found: set[int]) -> Sequence[int]:  # noqa: C901 - one a message
         """Take a message in; return the lanes that came or went."""
         match kind, values:
-            case "look" | "lost", [attempt, told]:
-                self._hear(attempt, told)
-            case "answer", [call, answer, error] if call in self._calls:
-                _resolve(self._calls.pop(call), answer, error)
+            case "look", [attempt, look] if training := self._trainings.get(attempt):
+                training.take(look)
+                if not training.alive():
+                    del self._trainings[attempt]
+            case "lost", [attempt, reason] if training := self._trainings.get(attempt):
+                self._lose(training, reason)
+            case "answer", [call, answer, ""] if call in self._calls:
+                self._calls.pop(call).set_result(answer)
+            case "answer", [call, _, error] if call in self._calls:
+                self._calls.pop(call).set_exception(UserError(error))
             case "ready", [index, described]:
                 found.add(index)
                 self._lanes[index] = self._known[index] = described
@@ -383,57 +373,20 @@ class Cluster:
                 return self._begin(found)
         return []
 
-    def _hear(self, attempt: Attempt, told: Look | str) -> None:
-        training = self._trainings.get(attempt)
-        if training is None:
-            return
-        if isinstance(told, Look):
-            training.take(told)
-        else:
-            training.lose(told or self.why_closed(training.lane) or "its node was lost")
-        if not training.alive():
-            del self._trainings[attempt]
-
     def _begin(self, found: set[int]) -> Sequence[int]:
         gone = self._lanes.keys() - found
         self._lanes = {index: self._lanes[index] for index in sorted(found)}
         self._settled, self._silent_since, self._problem = True, None, ""
-        unsent, self._unsent = self._unsent, []
-        begun = {message[2] for message in unsent}
         for training in list(self._trainings.values()):
-            if training.attempt not in begun:
-                self._watch(training)
-        for message in unsent:
-            if message[1] in self._lanes:
-                self.send(*message)
-            else:
-                self._trainings[message[2]].lose(self.why_closed(message[1]))
+            self._follow(training)
         return sorted(gone | found)
-
-
-def _resolve(call: Future[Any], answer: object, error: str) -> None:
-    if error:
-        call.set_exception(UserError(error))
-    else:
-        call.set_result(answer)
 
 
 def _send(client: subprocess.Popen[bytes], outbox: _Outbox) -> None:
     assert client.stdin is not None
     with suppress(OSError), client.stdin:
         while (message := outbox.get()) is not None:
-            frame = pickle.dumps(message)
-            client.stdin.write(SIZE.pack(len(frame)) + frame)
-            client.stdin.flush()
-
-
-def _frame(pipe: IO[bytes]) -> bytes | None:
-    head = pipe.read(SIZE.size)
-    if len(head) < SIZE.size:
-        return None
-    (size,) = SIZE.unpack(head)
-    frame = pipe.read(size)
-    return frame if len(frame) == size else None
+            send(client.stdin, message)
 
 
 def unlike(alike: Mapping[str, str], wanted: Mapping[str, str]) -> str:

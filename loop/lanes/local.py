@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from loop.errors import UserError
 from loop.lanes.protocol import Slot
-from loop.machine import Gpu, GpuState, ask_nvidia_smi, cores, look_at_gpus, matches
+from loop.machine import GpuState, ask_nvidia_smi, cores, look_at_gpus, matches
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 THREADS = "OMP_NUM_THREADS"
@@ -65,13 +66,17 @@ def gpu_slots(
     if visible is not None:
         named = [name.strip() for name in visible.split(",")]
         if any(name.startswith("MIG-") for name in named):
-            return _narrowed([Slot(0, f"{name[:12]}", gpu=name) for name in named], wanted)
+            return _narrowed([Slot(0, name[:12], gpu=name) for name in named], wanted)
         found = [next((gpu for gpu in state.gpus if matches(name, gpu)), None) for name in named]
         chosen = list(dict.fromkeys(gpu for gpu in found if gpu is not None))
     count = Counter(models.get(gpu.uuid, "") for gpu in chosen)
     model = max(count, key=lambda name: count[name], default="")
-    alike = [gpu for gpu in chosen if models.get(gpu.uuid, "") == model]
-    return _narrowed([_gpu_slot(gpu, model, files) for gpu in alike], wanted)
+    slots = [
+        Slot(0, f"GPU {gpu.index}", model, gpu.uuid, withheld=files_of_others({gpu.uuid}, files))
+        for gpu in chosen
+        if models.get(gpu.uuid, "") == model
+    ]
+    return _narrowed(slots, wanted)
 
 
 def cpu_slots(wanted: int, own: Sequence[int], usable: float, threads: str | None) -> tuple[Slot, ...]:
@@ -90,27 +95,25 @@ def cpu_slots(wanted: int, own: Sequence[int], usable: float, threads: str | Non
     return tuple(slots)
 
 
-def _gpu_slot(gpu: Gpu, model: str, files: Mapping[str, str]) -> Slot:
-    others = tuple(path for uuid, path in sorted(files.items()) if uuid != gpu.uuid)
-    withheld = others if gpu.uuid in files else ()  # else it is unknown which is whose
-    return Slot(0, f"GPU {gpu.index}", model, gpu.uuid, withheld=withheld)
+def files_of_others(own: Set[str], files: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the device files of all GPUs but one's own; none where it is unknown which is whose."""
+    known = own <= files.keys()
+    return tuple(path for uuid, path in sorted(files.items()) if known and uuid not in own)
 
 
 def _narrowed(found: Sequence[Slot], wanted: int | None) -> tuple[Slot, ...]:
     if len(found) <= 1:
-        return WHOLE  # as today: the training sees what the bot sees
+        return WHOLE  # the training sees what the bot sees
     slots = found[:wanted]
     return tuple(
-        Slot(index, slot.device, slot.model, slot.gpu, {VISIBLE: slot.gpu}, withheld=slot.withheld)
-        for index, slot in enumerate(slots)
+        replace(slot, index=index, variables={VISIBLE: slot.gpu}) for index, slot in enumerate(slots)
     )
 
 
 def gpu_models() -> dict[str, str]:
     answer = ask_nvidia_smi("--query-gpu=uuid,name", "--format=csv,noheader")
     lines = answer.stdout.splitlines() if answer and answer.returncode == 0 else []
-    pairs = (line.split(", ", 1) for line in lines if ", " in line)
-    return {pair[0]: pair[1] for pair in pairs}
+    return dict(line.split(", ", 1) for line in lines if ", " in line)
 
 
 def device_files(driver: Path = _DRIVER) -> dict[str, str]:

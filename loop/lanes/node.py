@@ -24,7 +24,7 @@ from loop.experiment import Ending
 from loop.files import has_something, holds, remove
 from loop.git.checkout import Source
 from loop.lanes.cache import CACHE, TMP, WORK, CompileCache, fill_anew
-from loop.lanes.local import THREADS, VISIBLE, device_files, gpu_models
+from loop.lanes.local import THREADS, VISIBLE, device_files, files_of_others, gpu_models
 from loop.lanes.node_setup import (
     code_hash,
     data_hash,
@@ -38,13 +38,7 @@ from loop.lanes.node_setup import (
 )
 from loop.logs.capture import LOG
 from loop.machine import look_at_gpus
-from loop.process.environment import (
-    PREPARE,
-    Launch,
-    Launcher,
-    data_folders,
-    training_environment,
-)
+from loop.process.environment import PREPARE, Launch, Launcher, data_folders, training_environment
 from loop.process.liveness import Quiet, sample, watch
 from loop.process.programs import Program
 from loop.process.supervisor import OUTCOME
@@ -183,16 +177,14 @@ class NodeLane:
         self._runs: dict[str, _Run] = {}
         self._evaluation: asyncio.Task[object] | None = None
         self._trainings: dict[Attempt, _Training] = {}
-        visible, state = os.environ.get(VISIBLE), look_at_gpus()
-        self._gpus = state.of(visible).gpus if state else ()
-        self._visible = visible
+        self._visible, state = os.environ.get(VISIBLE), look_at_gpus()
+        self._gpus = state.of(self._visible).gpus if state else ()
+        self._model = gpu_models().get(self._gpus[0].uuid, "") if self._gpus else ""
 
     async def describe(self) -> Described:
-        uuid = self._gpus[0].uuid if self._gpus else ""
         host = socket.gethostname()
         device = f"{host} GPU {self._visible}" if self._visible else f"{host} {self._home.name}"
-        model = gpu_models().get(uuid, "") if uuid else ""
-        return Described(self._id, self._node, host, device, model, self._code)
+        return Described(self._id, self._node, host, device, self._model, self._code)
 
     async def forever(self) -> None:
         """Wait until this lane is gone, of which the caller learns so."""
@@ -224,12 +216,8 @@ class NodeLane:
             project = self._home / "projects" / recipe.run
             fill_anew(source, project, recipe.commit, recipe.source)
             environ = self._environ(recipe)
-            launcher = Launcher(
-                self._base / "environments",
-                override=recipe.command,
-                editable=recipe.editable,
-                environ=environ,
-            )
+            environments, command = self._base / "environments", recipe.command
+            launcher = Launcher(environments, override=command, editable=recipe.editable, environ=environ)
             launch = launcher.prepare(project, None, lambda _: None)
             data = recipe.data or data_of(project, recipe.frozen, environ)
             if PREPARE in recipe.frozen and not all(map(has_something, data)):
@@ -240,7 +228,7 @@ class NodeLane:
             if sandbox.kind is SandboxKind.NONE and recipe.needs_sandbox:
                 raise UserError(f"No sandbox works there, and models write the programs. {sandbox.reason}")
             alike = {
-                "GPU": gpu_models().get(self._gpus[0].uuid, "") if self._gpus else "",
+                "GPU": self._model,
                 "packages": packages_hash(launch, environ),
                 "data": data_hash(data, self._base / "hashes.json"),
             }
@@ -275,12 +263,11 @@ class NodeLane:
 
     def _look(self, attempt: Attempt, training: _Training, place: Place) -> Look:
         over = training.gone.done()
-        found, log, anew = read_on(training.folder / LOG, place)
         if not over:
             self._watch(training)
-            return Look(found, log, anew, training.life)
-        if len(log) == MOST_LOG:
-            return Look(found, log, anew, training.life)
+        look = Look(*read_on(training.folder / LOG, place), training.life)
+        if not over or len(look.log) == MOST_LOG:
+            return look
         if training.tampered is None:
             run, work = self._runs[attempt.run], training.folder / WORK
             fixed = {name: (run.project / name).read_bytes() for name in run.recipe.frozen}
@@ -288,7 +275,7 @@ class NodeLane:
         outcome = b""
         with suppress(OSError):
             outcome = (training.folder / OUTCOME).read_bytes()
-        return Look(found, log, anew, training.life, outcome, training.tampered)
+        return replace(look, outcome=outcome, tampered=training.tampered)
 
     def _watch(self, training: _Training) -> None:
         before = training.quiet
@@ -356,8 +343,6 @@ class NodeLane:
     def _view(self, run: _Run, folder: Path) -> View:
         work, cache, tmp, recipe = folder / WORK, folder / CACHE, folder / TMP, run.recipe
         own = {gpu.uuid for gpu in self._gpus}
-        files = device_files() if own else {}
-        others = tuple(path for uuid, path in sorted(files.items()) if uuid not in own)
         environment = {**self._environ(recipe), **run.launch.environment, **private_environment(cache, tmp)}
         return View(
             work,
@@ -368,7 +353,7 @@ class NodeLane:
             fixed=tuple(work / name for name in recipe.frozen),
             hidden=(self._base, *run.hidden),
             network=recipe.network,
-            withheld=others if own <= files.keys() else (),  # else it is unknown which is whose
+            withheld=files_of_others(own, device_files()) if own else (),
         )
 
     def _job(self, run: _Run, folder: Path) -> Job:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -24,10 +24,13 @@ from loop.logs.error_line import error_line
 from loop.logs.tail import read_tail
 from loop.process.environment import PREPARE, Launch, interpreter_of
 from loop.process.liveness import end_orphan, find_marked
+from loop.process.trainer import read_json
 from loop.program.data_paths import find_data
+from loop.shell import answer_of
 
 HOME = "AUTORESEARCH_NODE_HOME"  # where lanes keep their files, in the environment of `ray start`
 MOST_FILES = 500_000_000  # bytes of a run; the bot keeps them in memory for nodes that come later
+PACKAGES_SECONDS = 120.0  # for a Python to list its packages
 PREPARE_SECONDS = 3600.0  # for prepare.py to fetch and tokenize
 
 _PACKAGES = """\
@@ -170,10 +173,7 @@ def prepare_data(project: Path, launch: Launch, editable: str, environ: Mapping[
 
 def data_hash(paths: Sequence[Path], known: Path) -> str:
     """Name the content of data; a file that has not changed since `known` was written is not read again."""
-    before: dict[str, list[object]] = {}
-    with suppress(OSError, ValueError):
-        before = json.loads(known.read_bytes())
-    now: dict[str, list[object]] = {}
+    before, now = read_json(known), dict[str, list[object]]()
     digest = hashlib.sha256()
     for path in paths:
         files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
@@ -197,8 +197,6 @@ def packages_hash(launch: Launch, environ: Mapping[str, str]) -> str:
     python = interpreter_of(Path(found)) if found else None
     said = " ".join(launch.argv).encode()
     if python is not None:
-        done = subprocess.run(
-            (str(python), "-c", _PACKAGES), env=variables, capture_output=True, timeout=120, check=False
-        )
-        said = done.stdout
+        answer = answer_of(str(python), "-c", _PACKAGES, environ=variables, seconds=PACKAGES_SECONDS)
+        said = f"{answer}\n".encode() if answer else b""
     return hashlib.sha256(said).hexdigest()[:12]

@@ -13,13 +13,13 @@ import logging
 import os
 import pickle
 import socket
-import struct
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from loop.errors import UserError
 from loop.experiment import Ending
@@ -30,13 +30,12 @@ from loop.process.worker import in_thread
 from loop.shell import install_line
 
 LOOK_SECONDS = 1.0  # between looks at a training that says nothing
-TEND_SECONDS = 1.0  # between looks at the nodes
+NODES_INTERVAL = 1.0  # between looks at the nodes
 SETTLE_SECONDS = 60.0  # for the first lanes to start
 NODES_SECONDS = 20.0  # for a first node to join
 UNAVAILABLE_SECONDS = 30.0  # that an actor may not answer before its lane counts as gone
 CONNECT_SECONDS = 3.0
 NAME = "lane-"
-SIZE = struct.Struct("!Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,21 +151,21 @@ class Client:
         self._bundles: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, reader: asyncio.StreamReader) -> None:
+    async def run(self, bot: IO[bytes]) -> None:
+        """Do what the bot asks, until it lets go of the cluster or ends."""
         await self._adopt()
-        tending = asyncio.create_task(self._tend())
-        tending.add_done_callback(_end_with)
-        with suppress(asyncio.IncompleteReadError):
-            while True:
-                (size,) = SIZE.unpack(await reader.readexactly(SIZE.size))
-                id_, verb, *arguments = pickle.loads(await reader.readexactly(size))  # noqa: S301 - the bot's
-                if verb == "close":
-                    self._close(*arguments)
-                    break
-                task = asyncio.create_task(self._answer(id_, verb, arguments))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        tending.cancel()
+        looking = asyncio.create_task(self._look_for_nodes())
+        looking.add_done_callback(_end_with)
+        asked = messages(bot)
+        while message := await in_thread(lambda: next(asked, None)):
+            id_, verb, *arguments = message
+            if verb == "close":
+                self._close(*arguments)
+                break
+            task = asyncio.create_task(self._answer(id_, verb, arguments))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        looking.cancel()
 
     async def _answer(self, id_: int, verb: str, arguments: list[Any]) -> None:
         tasks: dict[str, Callable[..., Awaitable[None]]]
@@ -201,7 +200,7 @@ class Client:
                 self._keep(index, self._follow(index))
                 self._push("ready", index, described)
 
-    async def _tend(self) -> None:
+    async def _look_for_nodes(self) -> None:
         """Make lanes as nodes come; what they still need is waited for once."""
         settled = False
         began = asyncio.get_running_loop().time()
@@ -209,9 +208,7 @@ class Client:
             nodes = await in_thread(nodes_of, self._ray)
             self._refused &= {node.id for node in nodes}
             able = [node for node in nodes if node.id not in self._refused]
-            taken: dict[str, int] = {}
-            for lane in self._lanes.values():
-                taken[lane.node] = taken.get(lane.node, 0) + 1
+            taken = Counter(lane.node for lane in self._lanes.values())
             for id_ in missing(able, taken, self._wanted):
                 self._make(next(node for node in able if node.id == id_), places(able, self._wanted)[id_])
             if nodes != self._nodes:
@@ -222,7 +219,7 @@ class Client:
             if not settled and (not waits or asyncio.get_running_loop().time() - began > late):
                 settled = True
                 self._push("settled")
-            await asyncio.sleep(TEND_SECONDS if settled else 0.1)
+            await asyncio.sleep(NODES_INTERVAL if settled else 0.1)
 
     def _make(self, node: Node, lanes: int) -> None:
         index = next(i for i in range(len(self._lanes) + 1) if i not in self._lanes)
@@ -241,9 +238,9 @@ class Client:
         except ValueError:  # one of that name is still ending
             return
         self._lanes[index] = _Lane(actor, node.id)
-        self._keep(index, self._welcome(index, node))
+        self._keep(index, self._describe(index, node))
 
-    async def _welcome(self, index: int, node: Node) -> None:
+    async def _describe(self, index: int, node: Node) -> None:
         lane = self._lanes[index]
         try:
             lane.described = described = await lane.actor.describe.remote()
@@ -369,30 +366,35 @@ async def _await(reference: Any) -> Any:
     return await reference
 
 
+def messages(pipe: IO[bytes]) -> Iterator[tuple[Any, ...]]:
+    """Yield what the other of bot and client says until it ends, perhaps within a message."""
+    with suppress(EOFError, pickle.UnpicklingError):
+        while True:
+            yield pickle.load(pipe)  # noqa: S301 - both are our own processes
+
+
+def send(pipe: IO[bytes], message: tuple[object, ...]) -> None:
+    pipe.write(pickle.dumps(message))
+    pipe.flush()
+
+
+def pusher() -> Callable[..., None]:
+    """Return what tells the bot, on what was stdout: what a library prints is no message."""
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return lambda *message: send(pipe, message)
+
+
 def main() -> None:
     address, namespace, wanted = sys.argv[1:]
-    pipe = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
-
-    def push(*message: object) -> None:
-        frame = pickle.dumps(message)
-        pipe.write(SIZE.pack(len(frame)) + frame)
-        pipe.flush()
-
+    push = pusher()
     try:
         ray = connect(address, namespace)
     except UserError as error:
         push("refused", "", str(error))
         return
-    asyncio.run(_serve(Client(ray, int(wanted) if wanted else None, push)))
+    asyncio.run(Client(ray, int(wanted) if wanted else None, push).run(sys.stdin.buffer))
     ray.shutdown()
-
-
-async def _serve(client: Client) -> None:
-    reader = asyncio.StreamReader(limit=2**30)
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await client.run(reader)
 
 
 if __name__ == "__main__":

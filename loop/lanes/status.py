@@ -41,36 +41,19 @@ def lane_statuses(journal: Journal, run: Run, *, worktree: Path) -> tuple[LaneSt
         if repeated := journal.experiment(run.id, begun.repeat.number):
             trains = replace(repeated, stage=Stage.TRAINING, training=begun.training, lane=begun.lane)
             found[begun.lane] = trains, True
-    lanes = {record.lane: record for record in lanes_of(journal, run.id)}
-    lanes |= {lane: LaneRecord(lane) for lane in found.keys() - lanes.keys()}
-    return tuple(
-        _status(journal, run, record, *found.get(lane, (None, False)), worktree=worktree)
-        for lane, record in sorted(lanes.items())
-    )
-
-
-def _status(
-    journal: Journal,
-    run: Run,
-    record: LaneRecord,
-    experiment: Experiment | None,
-    repeat: bool,
-    *,
-    worktree: Path,
-) -> LaneStatus:
-    known = LaneStatus(record.lane, record.device, record.closed)
-    if experiment is None:
-        return known
-    training = experiment.stage is Stage.TRAINING
-    return replace(
-        known,
-        experiment=experiment.number,
-        stage=experiment.stage,
-        description=experiment.description,
-        repeat=repeat,
-        training_since=experiment.started_at if training else None,
-        progress=live_progress(journal, run, worktree, experiment) if training else None,
-    )
+    lanes = {each.lane: LaneStatus(each.lane, each.device, each.closed) for each in lanes_of(journal, run.id)}
+    for lane, (experiment, is_repeat) in found.items():
+        training = experiment.stage is Stage.TRAINING
+        lanes[lane] = replace(
+            lanes.get(lane) or LaneStatus(lane),
+            experiment=experiment.number,
+            stage=experiment.stage,
+            description=experiment.description,
+            repeat=is_repeat,
+            training_since=experiment.started_at if training else None,
+            progress=live_progress(journal, run, worktree, experiment) if training else None,
+        )
+    return tuple(lanes[lane] for lane in sorted(lanes))
 
 
 def live_progress(journal: Journal, run: Run, worktree: Path, trains: Experiment) -> Progress | None:

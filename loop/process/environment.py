@@ -175,13 +175,12 @@ class Launcher:
 
     def _checked(self, project: Path) -> Launch:
         program, *rest = self._override
-        place = project / program if "/" in program else None
-        found = str(place) if place and os.access(place, os.X_OK) else None
-        if place is None:
-            found = shutil.which(program, path=self.environ.get("PATH"))
+        is_path, place = "/" in program, project / program
+        found = shutil.which(place if is_path else program, path=self.environ.get("PATH"))
         if found is None:
-            where = "in the repository" if place else "on the PATH"
-            raise UserError(f"TRAIN_COMMAND: {program} is not {where}. Correct it in .env.")
+            where = "in the repository" if is_path else "on the PATH"
+            what = "executable" if is_path and place.exists() else where
+            raise UserError(f"TRAIN_COMMAND: {program} is not {what}. Correct it in .env.")
         missing = [word for word in rest if word.endswith(".py") and not (project / word).is_file()]
         if missing:
             raise UserError(f"TRAIN_COMMAND: there is no {missing[0]} in the repository. Correct it in .env.")
@@ -192,12 +191,11 @@ class Launcher:
 
     def _locked(self, uv: str, project: Path, checkout: Path | None) -> Path | None:
         if checkout is not None and (own := checkout / ".venv" / "bin" / "python").exists():
-            check, same = (uv, *_SYNC, "--check", "--inexact"), _same(checkout / _LOCK, project / _LOCK)
-            if (
-                same
-                and answer_of(*check, environ=self.environ, cwd=checkout, seconds=_ANSWER_SECONDS) is not None
-            ):
-                return own
+            check = (uv, *_SYNC, "--check", "--inexact")
+            if _same(checkout / _LOCK, project / _LOCK):
+                fits = answer_of(*check, environ=self.environ, cwd=checkout, seconds=_ANSWER_SECONDS)
+                if fits is not None:
+                    return own
         target, ready = self._places(project)
         return target / "bin" / "python" if ready.exists() else None
 
@@ -247,7 +245,7 @@ class Launcher:
 
 
 def _same(path: Path, other: Path) -> bool:
-    return path.is_file() and path.read_bytes() == other.read_bytes()
+    return path.is_file() and other.is_file() and path.read_bytes() == other.read_bytes()
 
 
 def _fingerprint(project: Path) -> str:
@@ -273,10 +271,11 @@ def readable_for(program: Path) -> tuple[Path, ...]:
     if python is None:
         return (program, program.resolve())
     ours = Path(__file__).parents[2]  # of an editable installation, which no training needs
-    found_places = _own_places() if python == Path(sys.executable) else _places(python)
-    places = [place for place in found_places if place != ours]
+    places = _own_places() if python == Path(sys.executable) else _places(python)
     found = [program, python, *_links(python)]
     for place in places:
+        if place == ours:
+            continue
         too_much = Path.home().is_relative_to(place) or place in (Path.home() / ".local", Path("/usr"))
         found += [place / "bin", place / "lib"] if too_much else [place]
     return tuple(dict.fromkeys(path for path in found if path.exists()))

@@ -229,12 +229,8 @@ def orphans(marked: Collection[Marked], attempts: Collection[Path]) -> tuple[Mar
 
 
 def owner(pid: int, marked: Collection[Marked], attempts: Collection[Path]) -> Owner:
-    if any(found.process.pid == pid for found in marked):
-        return (
-            Owner.ORPHAN
-            if any(each.process.pid == pid for each in orphans(marked, attempts))
-            else Owner.CURRENT
-        )
+    if ours := [found for found in marked if found.process.pid == pid]:
+        return Owner.ORPHAN if orphans(ours, attempts) else Owner.CURRENT
     return Owner.FOREIGN if start_time(pid) is not None else Owner.UNSEEN
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from loop.process import together
 from loop.process.supervisor import MARK, PATIENCE
 from loop.process.trainer import Limits
-from loop.process.worker import own_environment, start_worker
+from loop.process.worker import last_words, own_environment, start_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +81,9 @@ async def run_together(
         await asyncio.shield(_end(process))
     if answer:
         found: dict[str, Any] = json.loads(answer)
-        codes, said = tuple(found["exit_codes"]), tuple(found["said"])
-        return Result(found["ending"], codes, said, found["printed"])
-    lines = errors.decode(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else f"exit status {process.returncode}"
-    return Result("ended", (None,) * len(programs), (last,) * len(programs))
+        return Result(found["ending"], tuple(found["exit_codes"]), tuple(found["said"]), found["printed"])
+    said = (last_words(process, errors),)
+    return Result("ended", (None,) * len(programs), said * len(programs))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -36,8 +36,6 @@ async def in_thread(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.
         raise
 
 
-T = TypeVar("T")
-
 _HOME = Path(__file__).parents[2]  # `python -m` looks here first, wherever the bot was started
 _ENVIRONMENT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV"),
@@ -79,12 +77,12 @@ async def start_worker(
 async def run_worker(
     function: str,
     *arguments: object,
-    returns: type[T],
+    returns: type[_T],
     name: str,
     limit: float,
     python: str = sys.executable,
     settings: Mapping[str, str] | None = None,
-) -> T:
+) -> _T:
     """Return what `function`, as `module:name`, returns for `arguments`; it may be a coroutine function.
 
     It has `limit` seconds and an allow-listed environment with `settings` added. What it started in its group
@@ -109,10 +107,10 @@ async def call_worker(
     worker: asyncio.subprocess.Process,
     arguments: tuple[object, ...],
     *,
-    returns: type[T],
+    returns: type[_T],
     name: str,
     limit: float,
-) -> T:
+) -> _T:
     try:
         async with asyncio.timeout(limit):
             answer, errors = await _ask(worker, await in_thread(pickle.dumps, arguments))
@@ -121,9 +119,14 @@ async def call_worker(
     finally:
         await end_worker(worker)
     if worker.returncode != 0:
-        lines = errors.decode(errors="replace").strip().splitlines()
-        raise WorkerError(f"{name} failed: {lines[-1] if lines else f'exit status {worker.returncode}'}.")
+        raise WorkerError(f"{name} failed: {last_words(worker, errors)}.")
     return _read(answer, returns, name)
+
+
+def last_words(worker: asyncio.subprocess.Process, errors: bytes) -> str:
+    """Return the last line that a worker wrote to stderr, or its exit status."""
+    lines = errors.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit status {worker.returncode}"
 
 
 async def end_worker(worker: asyncio.subprocess.Process) -> None:
@@ -168,7 +171,7 @@ def _kill_group(worker: asyncio.subprocess.Process) -> None:
         os.killpg(worker.pid, signal.SIGKILL)
 
 
-def _read(answer: bytes, returns: type[T], name: str) -> T:
+def _read(answer: bytes, returns: type[_T], name: str) -> _T:
     try:
         result, error = pickle.loads(answer)  # noqa: S301 - written by `main` below, in a process that we started
     except _UNREADABLE as unreadable:

@@ -12,7 +12,7 @@ import operator
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -26,9 +26,9 @@ Number: TypeAlias = int | float
 Value: TypeAlias = bool | int | float | str | tuple[Number, ...]
 
 _NEWLINE = re.compile(rb"\r\n|\r|\n")  # what Python counts as a line; `splitlines` knows others
-_LARGEST_BITS = 4096  # of an integer; beyond it a value is taken for a mistake or an attack
+LARGEST_BITS = 4096  # of an integer; beyond it a value is taken for a mistake or an attack
 _LONGEST_BUDGET = 1e9  # seconds; more is a mistake
-_OPERATORS: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
+ARITHMETIC: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -80,6 +80,14 @@ def span(node: ast.expr | ast.stmt, starts: list[int]) -> tuple[int, int]:
     assert node.end_lineno is not None  # parsed nodes have an end
     assert node.end_col_offset is not None
     return starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+
+
+def with_spans(source: str, pieces: Iterable[tuple[int, int, str]]) -> str:
+    """Return `source` with other text in spans of its bytes, every other byte as it was."""
+    data = source.encode(errors="surrogatepass")
+    for start, end, text in sorted(pieces, reverse=True):
+        data = data[:start] + text.encode() + data[end:]
+    return data.decode(errors="surrogatepass")
 
 
 def evaluate(node: ast.expr) -> Value | None:
@@ -140,23 +148,29 @@ def _number(node: ast.expr) -> Number:
             value = -_number(node.operand)
         case ast.UnaryOp(op=ast.UAdd()):
             value = +_number(node.operand)
-        case ast.BinOp() if type(node.op) in _OPERATORS:
+        case ast.BinOp() if type(node.op) in ARITHMETIC:
             left, right = _number(node.left), _number(node.right)
-            whole = isinstance(left, int) and isinstance(right, int)
-            if isinstance(node.op, ast.Pow) and whole and int(left).bit_length() * abs(right) > _LARGEST_BITS:
+            if isinstance(node.op, ast.Pow) and is_huge_power(left, right):
                 raise _NotANumberError
-            value = _OPERATORS[type(node.op)](left, right)
+            value = ARITHMETIC[type(node.op)](left, right)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _NotANumberError
-    if not isfinite(value) if isinstance(value, float) else value.bit_length() > _LARGEST_BITS:
+    if not isfinite(value) if isinstance(value, float) else value.bit_length() > LARGEST_BITS:
         raise _NotANumberError
     return value
 
 
+def is_huge_power(base: object, exponent: object) -> bool:
+    """Tell whether a power of whole numbers is too large even to be computed."""
+    if not isinstance(base, int) or not isinstance(exponent, int):
+        return False
+    return base.bit_length() * abs(exponent) > LARGEST_BITS
+
+
 _POWER = re.compile(r"(\d+)(\s*\*\*\s*)\d+")
 
-# Words of a name. What decides how a training is judged, where it runs and what it
-# writes is no idea for better training.
+# Words of a name. What decides how a training is judged, where it runs and what it writes is no idea for a
+# better one.
 _PROTECTED = frozenset(
     {"TIME", "BUDGET", "SECONDS", "SECS", "MINUTES", "HOURS", "DEADLINE", "TIMEOUT", "UNTIMED", "STARTUP"}
     | {"SEED", "SEEDS", "EVAL", "EVALUATION", "VAL", "VALID", "VALIDATION", "TEST", "AUDIT", "METRIC", "BPB"}
@@ -168,7 +182,8 @@ _PROTECTED = frozenset(
     | {"AUTOTUNE", "AUTOTUNING", "MEMORY", "MEM", "VRAM", "RAM", "PROCESSES", "PROCS", "NPROC", "NODES"}
     | {"PREFETCH", "PIN", "HOST", "PLATFORM", "MACHINE", "HARDWARE", "JIT", "DDP", "FSDP", "SLEEP"}
 )
-HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})  # a budget in another coin, unless
+# The length of a training is a budget too; that of a part of it is none.
+HORIZON = frozenset({"STEPS", "ITERS", "ITERATIONS", "EPOCHS", "TOKENS"})
 _PHASES = frozenset(
     {"WARMUP", "WARMDOWN", "COOLDOWN", "DECAY", "MOMENTUM", "RAMP", "ACCUM", "BATCH", "ACCUMULATION"}
 )
@@ -209,6 +224,11 @@ def find_constants(source: str) -> tuple[Constant, ...]:
     return tuple(found)
 
 
+def constant_values(source: str) -> dict[str, Value]:
+    """Return the values of the constants of `source` by their names."""
+    return {constant.name: constant.value for constant in find_constants(source)}
+
+
 def words_of(name: str) -> frozenset[str]:
     """Return the words of a constant's name in capitals, also of `Config.n_layer` and `--batch-size`."""
     return frozenset(re.split(r"[._-]+", name.upper())) - {""}
@@ -242,19 +262,17 @@ def replace_constants(source: str, changes: Mapping[str, Value | Literal]) -> st
     for name in changes:
         if name not in constants:
             raise UserError(f"There is no constant {name} to set: it must be assigned once, at top level.")
-    data = source.encode()
+    written = {
+        name: change.text if isinstance(change, Literal) else write_value(change, like=constants[name].text)
+        for name, change in changes.items()
+    }
+    pieces = ((constants[name].start, constants[name].end, text) for name, text in written.items())
+    result = with_spans(source, pieces)
     expected: dict[str, Value | None] = {name: constant.value for name, constant in constants.items()}
-    written: dict[str, str] = {}
-    for constant in reversed(constants.values()):
-        if constant.name in changes:
-            change = changes[constant.name]
-            text = change.text if isinstance(change, Literal) else write_value(change, like=constant.text)
-            written[constant.name], expected[constant.name] = text, read_value(text)
-            data = data[: constant.start] + text.encode() + data[constant.end :]
-    result = data.decode()
+    expected |= {name: read_value(text) for name, text in written.items()}
     # Ready text could hold a comment or a second statement, which would change what follows it.
     if not _has(result, expected):
-        wanted = ", ".join(f"{name} = {written[name]}" for name in changes)
+        wanted = ", ".join(f"{name} = {text}" for name, text in written.items())
         raise UserError(f"{wanted} cannot be written as constants: give a plain literal for each.")
     return result
 
@@ -285,7 +303,7 @@ def read_value(text: str) -> Value | None:
 
 def _has(source: str, expected: Mapping[str, Value | None]) -> bool:
     try:
-        return {constant.name: constant.value for constant in find_constants(source)} == expected
+        return constant_values(source) == expected
     except UserError:
         return False
 
@@ -306,10 +324,7 @@ def _write_float(value: float, like: str) -> str:
         return repr(value)
     digits = Decimal(repr(value))
     if "e" in like.lower():
-        parts = digits.normalize().as_tuple()
-        first, *others = map(str, parts.digits)
-        mantissa = first + ("." + "".join(others) if others else "")
-        return f"{'-' if parts.sign else ''}{mantissa}e{digits.adjusted()}"
+        return f"{digits.normalize():e}".replace("e+", "e")
     if not 1e-9 <= abs(value) < 1e16:
         return repr(value)
     text = f"{digits:f}"
@@ -321,15 +336,13 @@ def _write_tuple(value: tuple[Number, ...], like: str) -> str:
     old = expression(like) if like else None
     if not isinstance(old, ast.Tuple) or len(old.elts) != len(value):
         return repr(value)
-    data = like.encode()
-    starts = line_starts(like)
-    for node, element in reversed(list(zip(old.elts, value, strict=True))):
+    data, starts, pieces = like.encode(), line_starts(like), []
+    for node, element in zip(old.elts, value, strict=True):
         start, end = span(node, starts)
         before = evaluate(node)
         if before != element or type(before) is not type(element):
-            text = write_value(element, like=data[start:end].decode())
-            data = data[:start] + text.encode() + data[end:]
-    return data.decode()
+            pieces.append((start, end, write_value(element, like=data[start:end].decode())))
+    return with_spans(like, pieces)
 
 
 def _values(tree: ast.Module) -> Iterator[tuple[str, ast.expr, Value]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loop.errors import UserError
 from loop.program.constants import parse
-from loop.program.places import dotted
+from loop.program.places import assignment, dotted
 
 _DATA = re.compile(r"DATA|TOKENIZER|CORPUS|SHARD")
 _PLACE = re.compile(r"DIR|PATH|FOLDER|ROOT|FILE")
@@ -29,7 +29,8 @@ def find_data(source: str, environ: Mapping[str, str], home: Path) -> tuple[Path
     """Return the absolute paths that constants such as DATA_DIR or TOKENIZER_PATH of a program name.
 
     `environ` are the variables that the program will see, `home` its home directory. What is computed from
-    more than paths, or in functions with parameters, is not found. None where the program does not parse.
+    more than paths, or in functions with parameters, is not found, nor anything in a program that is no
+    Python.
     """
     try:
         tree = parse(source)
@@ -39,16 +40,11 @@ def find_data(source: str, environ: Mapping[str, str], home: Path) -> tuple[Path
     paths = _Paths(environ, home, functions)
     found: dict[Path, None] = {}
     for statement in tree.body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                pass
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                pass
-            case _:
-                continue
-        text = paths.known[name] = paths.text(value)
-        if text and text.startswith("/") and name.isupper() and _DATA.search(name) and _PLACE.search(name):
-            found[Path(text)] = None
+        for name, value in assignment(statement):
+            text = paths.known[name] = paths.text(value)
+            is_data = name.isupper() and _DATA.search(name) and _PLACE.search(name)
+            if is_data and text and text.startswith("/"):
+                found[Path(text)] = None
     return tuple(found)
 
 

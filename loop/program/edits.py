@@ -52,15 +52,15 @@ def apply_edits(source: str, edits: Sequence[Edit]) -> str:
     """
     if not edits:
         raise EditError("There are no edits.")
-    text = _Text(source)
+    text = _plain(source)
     splices: list[_Splice] = []
     for number, edit in enumerate(edits, 1):
-        splice = _find(text.plain, number, Edit(_plain(edit.search), _plain(edit.replace)))
+        splice = _find(text, number, Edit(_plain(edit.search), _plain(edit.replace)))
         for other, earlier in enumerate(splices, 1):
             if splice.start < earlier.end and earlier.start < splice.end:
                 raise EditError(f"Blocks {other} and {number} change the same lines: make one block of them.")
         splices.append(splice)
-    return _ended_like(source, text.replaced(splices))
+    return _ended_like(source, _spliced(source, splices))
 
 
 def whole_file(source: str, text: str) -> str:
@@ -131,21 +131,14 @@ def _annotating(nodes: Sequence[ast.AST]) -> set[str]:
     return {each.id for each in inner if isinstance(each, ast.Name)}
 
 
-class _Text:
-    """A text with plain line ends, and where each of its letters is in the original."""
-
-    def __init__(self, original: str) -> None:
-        self._original = original
-        self._starts = [match.start() for match in re.finditer(r"\r\n|[\s\S]", original)] + [len(original)]
-        self.plain = _plain(original)
-
-    def replaced(self, splices: Sequence[_Splice]) -> str:
-        pieces, at = [], 0
-        newline = _newline(self._original)
-        for splice in sorted(splices, key=lambda splice: splice.start):
-            pieces += [self._original[at : self._starts[splice.start]], splice.text.replace("\n", newline)]
-            at = self._starts[splice.end]
-        return "".join([*pieces, self._original[at:]])
+def _spliced(original: str, splices: Sequence[_Splice]) -> str:
+    """Return a text with pieces replaced that were found in it as it is with plain line ends."""
+    starts = [match.start() for match in re.finditer(r"\r\n|[\s\S]", original)] + [len(original)]
+    pieces, at, newline = [], 0, _newline(original)
+    for splice in sorted(splices, key=lambda splice: splice.start):
+        pieces += [original[at : starts[splice.start]], splice.text.replace("\n", newline)]
+        at = starts[splice.end]
+    return "".join([*pieces, original[at:]])
 
 
 def _plain(text: str) -> str:

@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from loop.errors import UserError
-from loop.program.constants import evaluate, parse
+from loop.program.constants import LARGEST_BITS, evaluate, parse
 from loop.program.seed import is_seed, is_seed_option, is_seeder, says_seed
-
-_LARGEST_BITS = 4096  # of a whole number that is written in digits
 
 
 @lru_cache(maxsize=8)  # of one program it is asked several times
@@ -42,7 +40,7 @@ class _Normal(ast.NodeTransformer):
     def visit_Constant(self, node: ast.Constant) -> ast.Constant:
         """Forget the `u` of a string; write as text what Python would refuse to write as a number."""
         value = node.value
-        if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
+        if isinstance(value, int) and value.bit_length() > LARGEST_BITS:
             return ast.Constant(hex(value))
         return ast.Constant(value)
 
@@ -50,11 +48,10 @@ class _Normal(ast.NodeTransformer):
         """Leave it: it has no parts to look into."""
         return node
 
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+    def visit_BinOp(self, node: ast.BinOp | ast.UnaryOp) -> ast.AST:
         return _folded(self.generic_visit(node))
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        return _folded(self.generic_visit(node))
+    visit_UnaryOp = visit_BinOp  # noqa: N815 - the name that `ast` calls
 
     def visit_Assign(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> ast.AST:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -62,11 +59,7 @@ class _Normal(ast.NodeTransformer):
             node.value = _ANY
         return self.generic_visit(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        return self.visit_Assign(node)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        return self.visit_Assign(node)
+    visit_AnnAssign = visit_AugAssign = visit_Assign  # noqa: N815 - likewise
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST:
         return ast.keyword(node.arg, _ANY) if says_seed(node.arg) else self.generic_visit(node)

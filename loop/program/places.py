@@ -116,7 +116,7 @@ class _Program:
 
     def _assigned(self) -> Iterator[tuple[str, ast.expr, bool]]:
         for statement, guarded in self._top:
-            for name, value in _assignment(statement):
+            for name, value in assignment(statement):
                 if _NAME.fullmatch(name):
                     yield name, value, guarded
 
@@ -124,22 +124,20 @@ class _Program:
         for node in self._classes:
             if self._bindings[node.name] or node.name not in self._reads or not _holds_settings(node):
                 continue
-            fields = [pair for statement in node.body for pair in _assignment(statement)]
+            fields = [pair for statement in node.body for pair in assignment(statement)]
             bound = Counter(name for name, _ in fields)
             given = self._given(node)
             own = self._own.get(node.name, set())
             for name, value in fields:
                 if given is None or name in given or name in own or self._set[name] or bound[name] > 1:
                     continue
-                default = keyword(value, "default") if called(value) == "field" else value
+                default = default_of(value)
                 if default is not None and not name.startswith("_"):
                     yield f"{node.name}.{name}", default
 
     def _given(self, node: ast.ClassDef) -> set[str] | None:
         """Return the fields that calls of the class set; None where that cannot be known."""
-        order = [
-            s.target.id for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
-        ]
+        order = fields_of(node)
         given: set[str] = set()
         for call in self._calls:
             if called(call) == node.name:
@@ -192,7 +190,8 @@ def _top_level(tree: ast.Module) -> list[tuple[ast.stmt, bool]]:
     return found
 
 
-def _assignment(statement: ast.stmt) -> list[Found]:
+def assignment(statement: ast.stmt) -> list[Found]:
+    """Return the one name that a plain assignment sets, none for any other statement."""
     match statement:
         case (
             ast.Assign(targets=[ast.Name(id=name)], value=value)
@@ -224,6 +223,11 @@ def _entries(name: str, value: ast.expr) -> Iterator[Found]:
         if isinstance(key, str) and _NAME.fullmatch(key):
             yield f"{name}.{key}", inner
             yield from _entries(f"{name}.{key}", inner)
+
+
+def default_of(value: ast.expr) -> ast.expr | None:
+    """Return the default of a field, which may stand in `field(default=…)`."""
+    return keyword(value, "default") if called(value) == "field" else value
 
 
 def keyword(call: ast.expr, name: str) -> ast.expr | None:

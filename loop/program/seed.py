@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 
 from loop.errors import UserError
-from loop.program.constants import evaluate, line_starts, parse, span
-from loop.program.places import called, keyword
+from loop.program.constants import evaluate, line_starts, parse, span, with_spans
+from loop.program.places import assignment, called, default_of, keyword
 
 _SEED = re.compile(r"(?:^|[_-])seeds?\d*(?:[_-]|$)", re.IGNORECASE)
 _GLOBAL_SEEDERS = frozenset(
@@ -58,10 +58,7 @@ def with_seed(source: str, seed: int) -> str:
     A constant such as `SEED` or the `seed` of a configuration class is the program's seed. Where there is
     none, what its functions and calls such as `manual_seed(42)` have is.
     """
-    data = source.encode(errors="surrogatepass")
-    for _, start, end in reversed(_places(source)):
-        data = data[:start] + str(seed).encode() + data[end:]
-    return data.decode(errors="surrogatepass")
+    return with_spans(source, ((start, end, str(seed)) for _, start, end in _places(source)))
 
 
 def _places(source: str) -> list[tuple[int, int, int]]:
@@ -84,14 +81,10 @@ def _blocks(tree: ast.Module) -> Iterator[list[ast.stmt]]:
 
 def _assigned(statements: list[ast.stmt]) -> Iterator[ast.expr]:
     for statement in statements:
-        match statement:
-            case (
-                ast.Assign(targets=[ast.Name(id=name)], value=value)
-                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
-            ) if _OWN.fullmatch(name):
-                default = keyword(value, "default") if called(value) == "field" else value
-                if default is not None and _whole_number(default) is not None:
-                    yield default
+        for name, value in assignment(statement):
+            default = default_of(value)
+            if _OWN.fullmatch(name) and default is not None and _whole_number(default) is not None:
+                yield default
 
 
 def _within(tree: ast.Module) -> Iterator[ast.expr]:

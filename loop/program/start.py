@@ -24,7 +24,6 @@ COMPILER = ("torch._dynamo", "torch._inductor.compile_fx")
 _LONGEST = 2**20  # characters
 _CHANGES = re.compile(r"\b(?:environb?|putenv|unsetenv|setenv|sched_setaffinity)\b")
 _IMPORT_STATE = ("path", "modules", "meta_path", "path_hooks")  # of sys
-_READING = ("get", "copy", "items", "keys", "values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,15 +219,13 @@ def _holds(node: Spread, lines: Sequence[int]) -> bool:
 def _only_read(node: ast.AST) -> Sequence[ast.AST]:
     """Return the parts of a node that do not change variables, though they are named."""
     match node:
-        case ast.Call(func=ast.Attribute(value=place, attr=name)) if name in _READING:
+        case (
+            ast.Call(func=ast.Attribute(value=place, attr="get" | "copy" | "items" | "keys" | "values"))
+            | ast.Call(func=ast.Name(id="dict"), args=[place])
+            | ast.Subscript(value=place, ctx=ast.Load())
+        ):
             return [place]
-        case ast.Subscript(value=place, ctx=ast.Load()):
-            return [place]
-        case ast.Compare(comparators=places):
-            return places
-        case ast.Call(func=ast.Name(id="dict"), args=[place]):
-            return [place]
-        case ast.Dict(values=places):
+        case ast.Compare(comparators=places) | ast.Dict(values=places):
             return places
         case ast.Expr(value=ast.Constant() as text):
             return [text]

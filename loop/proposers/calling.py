@@ -80,13 +80,13 @@ class Availability:
         reason = unavailable(name, str(error))
         if error.needs_person:
             self._notes.tell(run_id, Cause.PROPOSER, ModelState.BLOCKED, reason, key=name, urgent=True)
-        elif self._notified(run_id, name) != ModelState.BLOCKED:
+        elif self._notes.state(run_id, Cause.PROPOSER, name) != ModelState.BLOCKED:
             self._notes.tell(run_id, Cause.PROPOSER, ModelState.DOWN, reason, key=name)
 
     def answered(self, run_id: int, name: str) -> None:
         self._failures.pop(name, None)
         self._retry_at.pop(name, None)
-        if self._notified(run_id, name) in UNAVAILABLE:
+        if self._notes.state(run_id, Cause.PROPOSER, name) in UNAVAILABLE:
             self._notes.tell(run_id, Cause.PROPOSER, ModelState.UP, available_again(name), key=name)
 
     def pause_proposals(self, name: str) -> None:
@@ -95,9 +95,6 @@ class Availability:
 
     def may_propose(self, name: str) -> bool:
         return self._clock() >= self._paused_until.get(name, -math.inf)
-
-    def _notified(self, run_id: int, name: str) -> str | None:
-        return self._notes.state(run_id, Cause.PROPOSER, name)
 
 
 class BudgetLevel(StrEnum):

@@ -14,7 +14,7 @@ from math import isfinite
 from loop.errors import UserError
 from loop.evidence import Wish
 from loop.experiment import Family, Proposal, Run
-from loop.program.constants import Number, Value, find_constants, read_value, replace_constants, write_value
+from loop.program.constants import Number, Value, constant_values, read_value, replace_constants, write_value
 from loop.program.demands.requirements import read_requirements
 from loop.proposers.protocol import Context
 from loop.proposers.search.space import family_of, is_share, is_size
@@ -95,7 +95,7 @@ _DECIMAL_COMMA = re.compile(r"-?(?![1-9]\d{0,2},\d{3}$)\d+,\d+")  # 1,000 may be
 
 def propose_idea(context: Context) -> Proposal | None:
     """Return the oldest idea that sets constants of the program, as an edit, which may change nothing."""
-    constants = _constants(context.source)
+    constants = constant_values(context.source)
     for idea in context.ideas:
         try:
             changes = _read_changes(constants, idea.text)
@@ -116,16 +116,15 @@ def propose_idea(context: Context) -> Proposal | None:
 
 def ideas_in_prose(source: str, ideas: Iterable[Idea]) -> tuple[Idea, ...]:
     """Return those of the ideas that set no constants of this program: they take a model."""
-    constants = _constants(source)
 
-    def is_prose(text: str) -> bool:
+    def is_prose(idea: Idea) -> bool:
         try:
-            replace_constants(source, _read_changes(constants, text))
+            edit(source, idea.text)
         except UserError:
             return True
         return False
 
-    return tuple(idea for idea in ideas if is_prose(idea.text))
+    return tuple(filter(is_prose, ideas))
 
 
 class MistypedIdeaError(UserError):
@@ -139,7 +138,7 @@ def edit(source: str, text: str) -> str:
         MistypedIdeaError: the text names an unknown constant, or a value of another kind.
         UserError: the text is anything else.
     """
-    return replace_constants(source, _read_changes(_constants(source), text))
+    return replace_constants(source, _read_changes(constant_values(source), text))
 
 
 def why_impossible(source: str, files: Mapping[str, str], text: str) -> str:
@@ -150,7 +149,7 @@ def why_impossible(source: str, files: Mapping[str, str], text: str) -> str:
     Raises:
         UserError: as `edit`.
     """
-    present = _constants(source)
+    present = constant_values(source)
     changes = _read_changes(present, text)
     for name, value in changes.items():
         if reason := _why_out_of_range(name, present[name], value):
@@ -173,10 +172,6 @@ def _why_out_of_range(name: str, old: Value, new: Value) -> str:
         if is_share(name) and 0 <= before <= 1 < after:
             return f"{name} is a share: at most 1."
     return ""
-
-
-def _constants(source: str) -> Mapping[str, Value]:
-    return {constant.name: constant.value for constant in find_constants(source)}
 
 
 def _change_of(names: Iterable[str]) -> re.Pattern[str]:
@@ -265,17 +260,12 @@ def why_unwanted(wishes: Iterable[Wished], source: str, proposal: Proposal) -> s
 
     Ideas of people are what somebody wants, whatever was said before.
     """
-    never = [wished for wished in wishes if wished.wish is Wish.NEVER and wished.changed]
-    if not never or proposal.idea is not None:
+    if proposal.idea is not None:
         return None
     try:
-        present, proposed = (
-            {constant.name: constant.value for constant in find_constants(text)}
-            for text in (source, proposal.source)
-        )
+        wished = unwanted(wishes, constant_values(source), constant_values(proposal.source))
     except UserError:
         return None  # it does not parse: that is said elsewhere
-    wished = unwanted(never, present, proposed)
     return f"a person said never again to #{wished.number}: {wished.description}" if wished else None
 
 
@@ -287,10 +277,8 @@ def unwanted(
     It is done again where each constant that the experiment changed has its value, or is beyond it, and one
     of them was moved that way. What the best program has already is no change.
     """
-    for wished in wishes:
-        if wished.wish is Wish.NEVER and wished.changed and _again(wished, before, after):
-            return wished
-    return None
+    never = (wished for wished in wishes if wished.wish is Wish.NEVER)
+    return next((wished for wished in never if _again(wished, before, after)), None)
 
 
 def _again(wished: Wished, before: Mapping[str, object], after: Mapping[str, object]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import takewhile
 from typing import Protocol
 
 from loop.errors import UserError
@@ -77,12 +78,8 @@ class SearchMode(StrEnum):
 
 def idle(experiments: Sequence[Experiment | Row]) -> int:
     """Return how many experiments got a verdict since the last that was kept."""
-    count = 0
-    for experiment in reversed(experiments):
-        if experiment.status is Status.KEEP:
-            break
-        count += experiment.status in (Status.DISCARD, Status.CRASH)
-    return count
+    since = takewhile(lambda experiment: experiment.status is not Status.KEEP, reversed(experiments))
+    return sum(experiment.status in (Status.DISCARD, Status.CRASH) for experiment in since)
 
 
 def last_gain(experiments: Sequence[Experiment]) -> int | None:
@@ -145,6 +142,16 @@ class Context:
     @property
     def goal(self) -> Goal:
         return self.run.goal
+
+    @property
+    def number(self) -> int:
+        """The number of the experiment that is to be proposed."""
+        return self.experiments[-1].number + 1 if self.experiments else 0
+
+    @property
+    def last_value(self) -> float | None:
+        """The last number of the metric, to write others like it; None before the first."""
+        return next((each.value for each in reversed(self.experiments) if each.value is not None), None)
 
 
 class Proposer(Protocol):

@@ -64,8 +64,8 @@ class Researcher:
 
     search: Proposer
     share: float
-    models: InitVar[Sequence[Source]] = ()
-    fallback: InitVar[Source | None] = None
+    models: InitVar[Sequence[Source]]
+    fallback: InitVar[Source | None]
     journal: InitVar[Journal]
     failure: Callable[[Experiment, str], Failure]
     check: InitVar[Check]
@@ -74,9 +74,9 @@ class Researcher:
     papers: Papers
     device: Callable[[], str]
     stuck_after: int
-    describe: Callable[[Context], Awaitable[str]] | None = None
-    flags: Callable[[str, Context], tuple[Finding, ...]] = lambda _, __: ()
-    pause: Callable[[Run, Reason], Awaitable[None]] | None = None
+    describe: Callable[[Context], Awaitable[str]]
+    flags: Callable[[str, Context], tuple[Finding, ...]]
+    pause: Callable[[Run, Reason], Awaitable[None]] | None
 
     def __post_init__(
         self, models: Sequence[Source], fallback: Source | None, journal: Journal, check: Check
@@ -96,8 +96,7 @@ class Researcher:
         return replace(proposal, findings=await in_thread(self.flags, proposal.source, context))
 
     async def _choose(self, context: Context) -> Proposal:
-        proposal = await self._of_constants(context)
-        if proposal is not None:
+        if proposal := await self._of_constants(context):
             return proposal
         await self._pause_if_spent(context.run)
         return (
@@ -181,9 +180,11 @@ class Researcher:
     async def _repaired(self, context: Context) -> Proposal | None:
         """Let the model whose program crashed repair it, or the fallback where it is unavailable."""
         crashed = crash_to_repair(context.experiments, self._dropped)
-        authors = [model for model in self._models if crashed and crashed.proposer == model.signs]
-        for model in (*authors[:1], *self._fallback) if authors else ():
-            if crashed is not None and await self._caller.may_call(model, context.run):
+        author = next((model for model in self._models if crashed and crashed.proposer == model.signs), None)
+        if crashed is None or author is None:
+            return None
+        for model in (author, *self._fallback):
+            if await self._caller.may_call(model, context.run):
                 try:
                     failure = await in_thread(self.failure, crashed, context.parent)
                 except UserError as error:
@@ -228,23 +229,25 @@ class Researcher:
 
     async def _of_a_model(self, models: Sequence[Source], context: Context) -> Proposal | None:
         """Return the proposal of the first of the models that has one, the fallback after them."""
-        if (models or self._fallback) and number_of(context) % STATE_EVERY == 0:
-            context = replace(context, search_state=await self._state(context))
         for model in (*models, *self._fallback) if models else ():
             may_propose = self.availability.may_propose(model.name)
             if may_propose and await self._caller.may_call(model, context.run):
+                context = await self._told(context)
                 with suppress(UnavailableError):
                     proposal = await self._caller.call(model, context)
                     if proposal is not None:
                         return proposal
         return None
 
-    async def _state(self, context: Context) -> str:
+    async def _told(self, context: Context) -> Context:
+        """Return the context, in one of three turns with what the search has learnt."""
+        if context.search_state or context.number % STATE_EVERY:
+            return context
         try:
-            return await self.describe(context) if self.describe else ""
+            return replace(context, search_state=await self.describe(context))
         except UserError as error:
             log.warning("models are not told what the search has learnt: %s", error)
-            return ""
+            return context
 
     def _in_turn(self, context: Context) -> tuple[list[Source], list[Source]]:
         """Return the models to call before the search and after it, in this order.
@@ -253,18 +256,12 @@ class Researcher:
         each is the shortest in these proportions. The order depends on run and number alone, so that a
         restart changes nothing.
         """
-        number = number_of(context)
-        chance = random.Random(f"{context.run.id}/{number}")  # noqa: S311 - no secret hangs on it
+        chance = random.Random(f"{context.run.id}/{context.number}")  # noqa: S311 - no secret hangs on it
         times = {model.name: chance.expovariate(model.weight) for model in self._sources}
         own = chance.expovariate(self.share) if self.share else math.inf
         order = sorted(self._sources, key=lambda model: times[model.name])
         first = [model for model in order if times[model.name] < own]
         return first, order[len(first) :]
-
-
-def number_of(context: Context) -> int:
-    """Return the number of the experiment that is to be proposed."""
-    return context.experiments[-1].number + 1 if context.experiments else 0
 
 
 def crash_to_repair(experiments: Sequence[Experiment], dropped: Collection[int] = ()) -> Experiment | None:

@@ -14,7 +14,7 @@ import torch
 
 from bot.setup.template import Profile
 from loop.logs.summary import read_summary
-from loop.proposers.search.memory import Training, fit_memory
+from loop.proposers.search.memory import MemoryUse, fit_memory
 from tests.training.conftest import TEMPLATE, copy_template, environment_of, small
 from tests.training.preloaded import run_forked
 from training import train
@@ -116,7 +116,7 @@ def test_the_untested_profiles_fit_their_memory(profile: str, available: float, 
     def size(config: Config, at_once: float) -> float:
         return len(config.windows) * config.width * at_once
 
-    training = Training(size(large, tokens), MEASURED / 2**20)
+    training = MemoryUse(size(large, tokens), MEASURED / 2**20)
     memory = fit_memory([training], training, 1024 * available)
     scale = 2 if compact.dtype == torch.float32 else 1
     assert memory.peak(scale * size(compact, own_tokens)) < 1024 * available

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from loop.errors import UserError
-from loop.program.constants import Value, evaluate, find_constants
+from loop.program.constants import ARITHMETIC, LARGEST_BITS, Value, evaluate, find_constants, is_huge_power
 from loop.program.names import Item, Names
 from loop.program.places import Found, destination, fields_of, find_places
 
@@ -24,20 +24,19 @@ Known: TypeAlias = Any
 """A number, a text, a boolean, or a tuple or set of such: an operation that does not fit is caught."""
 
 _MOST = 1000  # items of a sequence, letters of a text
-_BITS = 4096  # of a whole number
 _DEEPEST = 60  # expressions within another, through names
 _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], object]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
+    **ARITHMETIC,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
     ast.BitAnd: operator.and_,
     ast.BitOr: operator.or_,
     ast.LShift: operator.lshift,
     ast.RShift: operator.rshift,
+}
+_UNARY: Mapping[type[ast.unaryop], Callable[[Any], object]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Not: operator.not_,
 }
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], object]] = {
     ast.Eq: operator.eq,
@@ -92,12 +91,13 @@ class Expressions:
             ]
             for parameter, default in pairs:
                 found.setdefault(parameter.arg, []).append(default)
-        for call in _calls(self.names.nodes):
+        calls = [node for node in self.names.nodes if isinstance(node, ast.Call)]
+        for call in calls:
             match call.func:
                 case ast.Name(id=name) if name in self.names.classes:
                     for field, argument in zip(fields_of(self.names.classes[name]), call.args, strict=False):
                         found.setdefault(f".{field}", []).append(argument)
-        options = {id(word.value): call for call in _calls(self.names.nodes) for word in call.keywords}
+        options = {id(word.value): call for call in calls for word in call.keywords}
         for name, node in places:
             if name.startswith("-"):
                 found.setdefault(f".{destination(name, options[id(node)])}", []).append(node)
@@ -207,12 +207,8 @@ class Evaluation:
                 return self._looked_up(node)
             case ast.Subscript(value=whole, slice=index) if not isinstance(index, ast.Slice):
                 return self.value(whole)[self.value(index)]
-            case ast.UnaryOp(op=ast.USub(), operand=inner):
-                return -self.value(inner)
-            case ast.UnaryOp(op=ast.UAdd(), operand=inner):
-                return self.value(inner)
-            case ast.UnaryOp(op=ast.Not(), operand=inner):
-                return not self.value(inner)
+            case ast.UnaryOp(op=op, operand=inner) if type(op) in _UNARY:
+                return _UNARY[type(op)](self.value(inner))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 return _operate(op, self.value(left), self.value(right))
             case ast.BoolOp(op=op, values=values):
@@ -340,25 +336,16 @@ def symbol_of(node: ast.AST | Item) -> str | None:
     return None
 
 
-def _calls(nodes: Iterable[ast.AST]) -> Iterable[ast.Call]:
-    return (node for node in nodes if isinstance(node, ast.Call))
-
-
 def _operate(op: ast.operator, left: Known, right: Known) -> object:
-    whole = isinstance(left, int) and isinstance(right, int)
-    if isinstance(op, ast.Pow) and whole and int(left).bit_length() * abs(int(right)) > _BITS:
+    if isinstance(op, ast.Pow) and is_huge_power(left, right):
         raise UnknownError
-    if isinstance(op, ast.LShift) and whole and int(right) > _BITS:
+    if isinstance(op, ast.LShift) and isinstance(right, int) and right > LARGEST_BITS:
         raise UnknownError
-    if isinstance(op, ast.Mult) and not (_is_number(left) and _is_number(right)):
+    if isinstance(op, ast.Mult) and not all(isinstance(each, int | float) for each in (left, right)):
         size = math.prod(len(each) if isinstance(each, str | tuple) else int(each) for each in (left, right))
         if size > _MOST:
             raise UnknownError
     return _BINARY[type(op)](left, right)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
 
 
 def _bounded(value: object) -> Known:
@@ -369,7 +356,7 @@ def _bounded(value: object) -> Known:
     elif isinstance(value, float):
         fits = math.isfinite(value)
     else:
-        fits = isinstance(value, int) and value.bit_length() <= _BITS
+        fits = isinstance(value, int) and value.bit_length() <= LARGEST_BITS
     if not fits:
         raise UnknownError
     return value

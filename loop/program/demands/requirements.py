@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from loop.errors import UserError
-from loop.program.constants import Value, find_constants, parse
+from loop.program.constants import Value, constant_values, parse
 from loop.program.demands.expressions import Evaluation, Expressions, Known, constants_of, symbol_of
 from loop.program.places import children, dotted
 
@@ -64,7 +64,7 @@ class Requirements:
     """`values` everywhere are those of all constants of the program."""
 
     def __init__(self, source: str, others: Mapping[str, Value]) -> None:
-        self._present = {constant.name: constant.value for constant in find_constants(source)}
+        self._present = constant_values(source)
         tree = parse(source)
         self._program = Expressions(tree, others)
         self._now = Evaluation(self._program, self._present)

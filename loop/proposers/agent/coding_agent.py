@@ -13,8 +13,8 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import KW_ONLY, InitVar, dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import KW_ONLY, InitVar, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -25,12 +25,13 @@ from loop.files import place, remove
 from loop.git.commands import Git, locate
 from loop.git.workspace import AUTHOR
 from loop.process.environment import PROXIES, training_environment
-from loop.process.programs import Program, run_together
+from loop.process.programs import Program, Result, run_together
 from loop.process.supervisor import end_marked
 from loop.process.trainer import Limits
 from loop.process.worker import in_thread
 from loop.program.edits import LIMIT, EditError, check_program
 from loop.proposers.agent.presets import PROMPT, AgentOutput, Preset
+from loop.proposers.prompt.briefing import brief, brief_repair
 from loop.proposers.prompt.history import LINE, PROSE, SAID
 from loop.proposers.protocol import Context, Failure, NoProgramError, RepairGivenUpError, UnavailableError
 from loop.text import HIDDEN, LONG, one_line, without_secrets
@@ -109,54 +110,12 @@ _FIXED = {
 }
 
 
-class AgentError(UserError):
-    """Why an agent did not run, as a clause that continues its name: `cannot be started: …`."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentExit:
-    """How an agent ended, and the ends of what it printed; `exit_code` is None where its time was over."""
-
-    exit_code: int | None
-    output: str
-    errors: str
-
-
 def agent_environment(environ: Mapping[str, str], preset: Preset) -> dict[str, str]:
     """Return what a training may know of `environ`, with HOME, and what this agent needs for its provider."""
     chosen = training_environment(environ, {})
     chosen |= {name: environ[name] for name in (*_NETWORK, *preset.keys) if environ.get(name)}
     renamed = {new: chosen[old] for new, old in preset.renamed.items() if old in chosen}
     return renamed | chosen | dict(preset.settings) | _FIXED
-
-
-async def run_agent(agent: Program, prompt: Path, folder: Path, limit: float) -> AgentExit:
-    """Run the agent to its end, and end whatever it started. When cancelled, that is done first.
-
-    `folder` is all its own, with `prompt`; `limit` is in seconds.
-    """
-    mark = str(folder)
-    try:
-        result = await run_together(
-            [agent], limit, Limits(file_size=sys.maxsize), mark=mark, variable=MARK, stdin=prompt, nice=NICE
-        )
-    except OSError as error:
-        raise AgentError(f"cannot be started with {sys.executable}: {error.strerror}") from error
-    finally:
-        # Where the process beside it was killed; else there is nothing left.
-        await in_thread(end_marked, mark, variable=MARK)
-    (said,) = result.said
-    match result.ending:
-        case "exited" | "deadline":
-            return AgentExit(
-                result.exit_codes[0] if result.ending == "exited" else None, result.printed, said
-            )
-        case "absent":
-            raise AgentError(said.strip())
-        case "memory" | "processes":
-            raise AgentError(f"used more {result.ending} than is allowed and was ended")
-    log.error("the process beside a coding agent failed: %s", said)
-    raise AgentError("was killed together with the process that runs it")
 
 
 def make_checkout(repository: Path, commit: str, checkout: Path, *, editable: str, source: str) -> None:
@@ -224,8 +183,8 @@ class CodingAgent:
 
     `folder` is for its throw-away checkouts alone: what an earlier agent left there is ended and removed
     first. The agent's environment is taken from `environ` by an allow list. `secrets` are kept out of its
-    prompt, its message and its program. `brief` and `brief_repair` write the prompt and may block; `limit`
-    is in seconds.
+    prompt, its message and its program. What it is told of the run has at most `budget` tokens, by a careful
+    estimate; `limit` is in seconds.
     """
 
     preset: Preset
@@ -234,9 +193,8 @@ class CodingAgent:
     folder: InitVar[Path]
     environ: InitVar[Mapping[str, str]]
     secrets: Collection[str]
-    brief: Callable[[Context], str]
-    brief_repair: Callable[[Context, Failure], str]
     limit: float
+    budget: int = 60_000
     editable: str = "train.py"
 
     def __post_init__(self, folder: Path, environ: Mapping[str, str]) -> None:
@@ -247,15 +205,15 @@ class CodingAgent:
 
     async def propose(self, context: Context) -> Proposal:
         """Return the program as the agent left it. When cancelled, all its processes are ended first."""
-        prompt = task(self._shown(await in_thread(self.brief, context)), self.editable)
+        briefing = await in_thread(brief, context, self.budget, answer="")
+        prompt = task(self._shown(briefing.text), self.editable)
         return await self._ask(context, context.source, prompt)
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
         """Let the agent repair the crash; it gives up by leaving the program, or going back to the best."""
-        brief = self._shown(await in_thread(self.brief_repair, context, failure))
-        prompt = task(brief, self.editable, may_give_up=True)
-        repaired = await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
-        return replace(repaired, repairs=failure.experiment.number)
+        briefing = await in_thread(brief_repair, context, failure, self.budget, answer="")
+        prompt = task(self._shown(briefing.text), self.editable, may_give_up=True)
+        return await self._ask(context, failure.source, prompt, hopeless=(failure.source, context.source))
 
     async def _ask(
         self, context: Context, given: str, prompt: str, *, hopeless: Collection[str] = ()
@@ -269,13 +227,11 @@ class CodingAgent:
             folder = self._folder / uuid4().hex
             try:
                 run = await in_thread(self._prepare, folder, program, context, given, prompt)
-                ended = await run_agent(run, folder / PROMPT_FILE, folder, self.limit)
-                answer = await in_thread(self.preset.read, ended.output, ended.errors)
-                if ended.exit_code != 0 or (answer.error and not answer.message):
+                ended = await self._run(run, folder)
+                answer = await in_thread(self.preset.read, ended.printed, *ended.said)
+                if ended.exit_codes != (0,) or (answer.error and not answer.message):
                     raise self._failure(ended, answer)
                 return await in_thread(self._read, run.cwd, context.parent, given, answer, hopeless)
-            except AgentError as error:
-                raise UnavailableError(f"{self.name} {error}") from error
             finally:
                 await in_thread(remove, folder)
 
@@ -297,6 +253,35 @@ class CodingAgent:
             # git looks for no repository above the checkout, should the agent delete that one's.
             env={**self._environment, "GIT_CEILING_DIRECTORIES": str(folder)},
         )
+
+    async def _run(self, agent: Program, folder: Path) -> Result:
+        """Run the agent until it ends or its time is over, and end whatever it started, also when cancelled.
+
+        `folder` is all its own, with the prompt.
+        """
+        mark, prompt, limits = str(folder), folder / PROMPT_FILE, Limits(file_size=sys.maxsize)
+        try:
+            result = await run_together(
+                [agent], self.limit, limits, mark=mark, variable=MARK, stdin=prompt, nice=NICE
+            )
+        except OSError as error:
+            reason = f"cannot be started with {sys.executable}: {error.strerror}"
+            raise UnavailableError(f"{self.name} {reason}") from error
+        finally:
+            # Where the process beside it was killed; else there is nothing left.
+            await in_thread(end_marked, mark, variable=MARK)
+        (said,) = result.said
+        match result.ending:
+            case "exited" | "deadline":
+                return result
+            case "absent":
+                reason = said.strip()
+            case "memory" | "processes":
+                reason = f"used more {result.ending} than is allowed and was ended"
+            case _:
+                log.error("the process beside a coding agent failed: %s", said)
+                reason = "was killed together with the process that runs it"
+        raise UnavailableError(f"{self.name} {reason}")
 
     def _read(
         self, checkout: Path, parent: str, given: str, answer: AgentOutput, hopeless: Collection[str]
@@ -322,13 +307,13 @@ class CodingAgent:
             cost=answer.cost,
         )
 
-    def _failure(self, ended: AgentExit, answer: AgentOutput) -> UnavailableError:
-        if ended.exit_code is None:
+    def _failure(self, ended: Result, answer: AgentOutput) -> UnavailableError:
+        if ended.ending == "deadline":
             reason = f"{self.name} did not finish within {self.limit:g} s."
             return UnavailableError(reason, cost=answer.cost, cut_off=True)
-        printed = next((text for text in (ended.errors, ended.output) if text.strip()), "nothing")
+        printed = next((text for text in (*ended.said, ended.printed) if text.strip()), "nothing")
         said = undressed(self._shown(answer.error or printed.strip().splitlines()[-1]), SAID)
-        reason, needs_person = f"failed with exit status {ended.exit_code}", False
+        reason, needs_person = f"failed with exit status {ended.exit_codes[0]}", False
         if _MONEY.search(said):
             reason, needs_person = "is out of credit", True
         elif _LIMIT.search(said):

@@ -116,7 +116,6 @@ def read_gemini(output: str, errors: str) -> AgentOutput:
                 answer = replace(answer, message=message or "")
                 for model in _values(models):
                     tokens = model.get("tokens")
-                    tokens = tokens if isinstance(tokens, dict) else {}
                     written = _count(tokens, "candidates") + _count(tokens, "thoughts")
                     cost = Cost(_count(tokens, "prompt"), _count(tokens, "cached"), written, None)
                     answer = replace(answer, cost=_sum(answer.cost, cost))
@@ -132,7 +131,6 @@ def read_opencode(output: str, _errors: str) -> AgentOutput:
                 answer = replace(answer, message=text)
             case {"type": "step_finish", "part": {"cost": dollars, "tokens": dict(tokens)}}:
                 cache = tokens.get("cache")
-                cache = cache if isinstance(cache, dict) else {}
                 cached = _count(cache, "read")
                 read = _count(tokens, "input") + _count(cache, "write") + cached
                 written = _count(tokens, "output") + _count(tokens, "reasoning")
@@ -243,8 +241,8 @@ def _text(found: object) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _count(found: Mapping[str, Any], name: str) -> int:
-    value = found.get(name)
+def _count(found: object, name: str) -> int:
+    value = found.get(name) if isinstance(found, dict) else None
     return value if type(value) is int and 0 < value < _MOST else 0
 
 

@@ -10,10 +10,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import KW_ONLY, InitVar, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from loop.experiment import Cost, Family, Proposal
 from loop.process.environment import PROXIES
@@ -30,13 +31,7 @@ from loop.proposers.model.providers import (
 )
 from loop.proposers.prompt.briefing import Briefing, brief, brief_repair, hide_secrets
 from loop.proposers.prompt.history import LINE, PROSE, SEPARATOR
-from loop.proposers.protocol import (
-    Context,
-    Failure,
-    ProposalError,
-    RepairGivenUpError,
-    UnavailableError,
-)
+from loop.proposers.protocol import Context, Failure, ProposalError, RepairGivenUpError, UnavailableError
 from loop.shell import install_line
 from loop.text import holds_secret, one_line, without_secrets
 
@@ -83,8 +78,7 @@ class LanguageModel:
 
     async def repair(self, context: Context, failure: Failure) -> Proposal:
         briefing = await in_thread(brief_repair, context, failure, self.budget)
-        repaired = await self._ask(briefing, context, failure.source, best=context.source)
-        return replace(repaired, repairs=failure.experiment.number)
+        return await self._ask(briefing, context, failure.source, best=context.source)
 
     async def _ask(self, briefing: Briefing, context: Context, source: str, *, best: str = "") -> Proposal:
         if holds_secret(briefing.program, self.secrets):
@@ -135,20 +129,18 @@ class ModelRequest:
 
 async def ask(request: ModelRequest, environ: Mapping[str, str] = os.environ) -> Proposal:
     """Call the model with the keys in `environ`. This runs in the worker."""
-    try:
-        from pydantic_ai.usage import RunUsage
-    except ImportError:
-        raise UnavailableError(
-            f"Packages for models are missing. Run: {install_line(EXTRA)}", needs_person=True
-        ) from None
-
-    usage = RunUsage()
     name, limit = request.model, request.limit
     try:
+        from pydantic_ai.usage import RunUsage
+
+        usage = RunUsage()
         async with http_client(limit) as client:
             model = open_model(name, environ, client)  # which imports the SDK: seconds, beside a training
             async with asyncio.timeout(limit):
                 answer = await _converse(request, model, usage, own=is_own_server(name, environ))
+    except ImportError:
+        reason = f"Packages for {model_name(name)} are missing. Run: {install_line(EXTRA)}"
+        raise UnavailableError(reason, needs_person=True) from None
     except failures() as error:
         raise explained(error, name, limit=limit, cost=_cost(usage)) from error
     cost = _cost(usage) or Cost()
@@ -248,6 +240,10 @@ def _all_required(schema: dict[str, Any]) -> None:
         field.pop("default", None)
 
 
+_Line: TypeAlias = Annotated[str, AfterValidator(partial(one_line, limit=LINE))]
+_Prose: TypeAlias = Annotated[str, AfterValidator(partial(one_line, limit=PROSE))]
+
+
 class EditBlock(BaseModel):
     """A piece of the program, and what takes its place."""
 
@@ -260,24 +256,14 @@ class ProposedEdit(BaseModel):
 
     model_config = ConfigDict(json_schema_extra=_all_required)
 
-    rationale: str = Field(default="", description="Why it should help, in at most three sentences.")
+    rationale: _Prose = Field(default="", description="Why it should help, in at most three sentences.")
     family: Annotated[Family | None, BeforeValidator(_family)] = Field(
         default=None, description="The kind of change."
     )
-    expected: str = Field(default="", description='The effect that you hope for, like "-0.002".')
-    description: str = Field(description="What changes, in one line of at most 80 letters.")
+    expected: _Line = Field(default="", description='The effect that you hope for, like "-0.002".')
+    description: _Line = Field(description="What changes, in one line of at most 80 letters.")
     edits: list[EditBlock] = Field(default=[], description="What is changed in the program.")
     source: str | None = Field(default=None, description="Instead of edits: the whole new program.")
-
-    @field_validator("description", "expected")
-    @classmethod
-    def _line(cls, text: str) -> str:
-        return one_line(text, LINE)
-
-    @field_validator("rationale")
-    @classmethod
-    def _short(cls, text: str) -> str:
-        return one_line(text, PROSE)
 
     @field_validator("description")
     @classmethod

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from loop.experiment import Cost
 from loop.proposers.prompt.history import SAID
 from loop.proposers.protocol import NoProgramError, ProposalError, UnavailableError
-from loop.shell import install_line
 from loop.text import one_line
 
 if TYPE_CHECKING:
@@ -29,10 +28,11 @@ _LONGEST_WAIT = 15.0  # seconds that an SDK may wait before it tries again; a lo
 _CONNECT = 10.0  # seconds to reach a provider
 _OPENAI = "api.openai.com"
 _KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
-
-
-class SettingError(Exception):
-    """A setting is missing, as a sentence."""
+_URLS = {
+    "anthropic": "ANTHROPIC_BASE_URL",
+    "openai": "OPENAI_BASE_URL",
+    "google": "GOOGLE_GEMINI_BASE_URL",
+}
 
 
 def model_name(name: str) -> str:
@@ -66,60 +66,41 @@ def is_own_server(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def open_model(name: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
-    provider, _, model = name.partition(":")
-    if provider == "anthropic":
-        from pydantic_ai.models.anthropic import AnthropicModel
-        from pydantic_ai.providers.anthropic import AnthropicProvider
+    from pydantic_ai.models import infer_model
+    from pydantic_ai.providers import infer_provider_class
 
-        url = environ.get("ANTHROPIC_BASE_URL") or None
-        key = _key("anthropic", environ)
-        return AnthropicModel(
-            model, provider=AnthropicProvider(api_key=key, base_url=url, http_client=client)
-        )
-    if provider == "google":
-        from pydantic_ai.models.google import GoogleModel
-        from pydantic_ai.providers.google import GoogleProvider
-
-        url = environ.get("GOOGLE_GEMINI_BASE_URL") or None
-        google = GoogleProvider(api_key=_key("google", environ), base_url=url, http_client=client)
-        return GoogleModel(model, provider=google)
-    assert provider == "openai"
-    return _openai(model, environ, client)
+    kind = name.partition(":")[0]
+    key, url = environ.get(_KEYS[kind]), environ.get(_URLS[kind]) or None
+    if url and is_own_server(name, environ):
+        return _on_own_server(model_name(name), url, key, client)
+    if not key:
+        raise UnavailableError(f"{_KEYS[kind]} is not set: add it to .env.", needs_person=True)
+    provider: Any = infer_provider_class(kind)  # all three take these
+    return infer_model(name, lambda _: provider(api_key=key, base_url=url, http_client=client))
 
 
-def _openai(model: str, environ: Mapping[str, str], client: httpx2.AsyncClient) -> Model:
-    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+def _on_own_server(model: str, url: str, key: str | None, client: httpx2.AsyncClient) -> Model:
+    from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.profiles.openai import OpenAIModelProfile
-    from pydantic_ai.providers.openai import OpenAIProvider
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-    url = environ.get("OPENAI_BASE_URL") or None
-    if url is not None and is_own_server(f"openai:{model}", environ):
-        own = OpenAICompatibleProvider(
-            urlsplit(url).hostname or url,
-            base_url=url,
-            api_key=environ.get("OPENAI_API_KEY"),
-            http_client=client,
-            profile=OpenAIModelProfile(  # what not every server understands
-                supports_json_object_output=False, openai_chat_supports_multiple_system_messages=False
-            ),
-        )
-        return OpenAIChatModel(model, provider=own)
-    openai = OpenAIProvider(base_url=url, api_key=_key("openai", environ), http_client=client)
-    return OpenAIResponsesModel(model, provider=openai)
-
-
-def _key(provider: str, environ: Mapping[str, str]) -> str:
-    if key := environ.get(_KEYS[provider]):
-        return key
-    raise SettingError(f"{_KEYS[provider]} is not set: add it to .env.")
+    own = OpenAICompatibleProvider(
+        urlsplit(url).hostname or url,
+        base_url=url,
+        api_key=key,
+        http_client=client,
+        profile=OpenAIModelProfile(  # what not every server understands
+            supports_json_object_output=False, openai_chat_supports_multiple_system_messages=False
+        ),
+    )
+    return OpenAIChatModel(model, provider=own)
 
 
 def failures() -> tuple[type[Exception], ...]:
     """Return the errors of a call that are no bug of ours."""
     from pydantic_ai.exceptions import AgentRunError, UserError
 
-    return AgentRunError, UserError, SettingError, ImportError, TimeoutError
+    return AgentRunError, UserError, TimeoutError
 
 
 def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -> ProposalError:
@@ -127,12 +108,6 @@ def explained(error: Exception, name: str, *, limit: float, cost: Cost | None) -
     from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior
 
     model = model_name(name)
-    if isinstance(error, SettingError):
-        return UnavailableError(str(error), cost=cost, needs_person=True)
-    if isinstance(error, ImportError):
-        return UnavailableError(
-            f"Packages for {model} are missing. Run: {install_line(EXTRA)}", cost=cost, needs_person=True
-        )
     if isinstance(error, UnexpectedModelBehavior):
         return NoProgramError(f"{model} proposed no valid program. {_words(error)}", cost=cost)
     wait = error.retry_after if isinstance(error, ModelAPIError) else None

@@ -10,7 +10,7 @@ recent results, in `now`; README.md, fixed files, lessons, in `fixed`; and as `h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -152,7 +152,8 @@ def brief_repair(context: Context, failure: Failure, budget: int, *, answer: str
     crashed = failure.experiment
     task = now.take(REPAIR["memory" if failure.out_of_memory else "bug"])
     rejections = _refusals(context, now)
-    what = "\n".join(f"{name}: {one_line(text, 600)}" for name, text in _meant(crashed))
+    known = (("description", crashed.description), ("why", crashed.rationale), ("error", crashed.cause))
+    what = "\n".join(f"{name}: {one_line(text, 600)}" for name, text in known)
     meant = now.fence("data", f"what experiment #{crashed.number} was to try", what, most=_CRASH)
     log = now.fence("data", "the end of its log", failure.log, most=min(_LOG, now.left // 3), tail=True)
     program = now.fence("data", "the program that crashed", failure.source)
@@ -225,7 +226,7 @@ def _standing(context: Context) -> str:
     """Return where the run is: its best, how much is chance, what each family of changes brought."""
     done = [e for e in history.settled(context) if e.status is not Status.SKIP]
     kept = [e for e in done if e.status is Status.KEEP]
-    like = _like(context)
+    like = context.last_value
     lines = []
     if kept and kept[-1].value is not None:
         lines.append(f"The best so far is {number(kept[-1].value)}, by #{kept[-1].number}.")
@@ -239,21 +240,15 @@ def _standing(context: Context) -> str:
     return "\n".join(lines)
 
 
-def _like(context: Context) -> float | None:
-    """Return a number of the metric."""
-    return next((e.value for e in reversed(context.experiments) if e.value is not None), None)
-
-
 def _rate(rate: FamilyRate, like: float | None) -> str:
     best = "" if rate.best_gain is None else f", the largest gain {number(rate.best_gain, like)}"
     return f"- {rate.family}: {rate.kept} of {rate.tried}{best}"
 
 
-def _last_crash(experiments: Iterable[Experiment]) -> str:
-    crashes = [e for e in experiments if e.status is Status.CRASH]
-    if not crashes:
+def _last_crash(experiments: Sequence[Experiment]) -> str:
+    last = next((e for e in reversed(experiments) if e.status is Status.CRASH), None)
+    if last is None:
         return ""
-    last = crashes[-1]
     return f"#{last.number} {one_line(last.description, LINE)}: {one_line(last.cause, 600)}"
 
 
@@ -262,21 +257,15 @@ def _near_miss(context: Context, experiment: Experiment) -> str:
     return "\n".join([history.row(context, experiment), diff])
 
 
-def _meant(experiment: Experiment) -> tuple[tuple[str, str], ...]:
-    cause = ("error", experiment.cause)
-    return ("description", experiment.description), ("why", experiment.rationale), cause
-
-
 def _lessons(context: Context, room: int) -> str:
     measured = most_valuable(context.lessons, len(context.lessons))
     chosen: set[Lesson] = set()
-    like = _like(context)
-    for lesson in (*measured, *context.lessons):
-        if lesson not in chosen:
-            room -= tokens(_lesson(lesson, like) + "\n")
-            if room < 0:
-                break
-            chosen.add(lesson)
+    like = context.last_value
+    for lesson in dict.fromkeys((*measured, *context.lessons)):
+        room -= tokens(_lesson(lesson, like) + "\n")
+        if room < 0:
+            break
+        chosen.add(lesson)
     return "\n".join(_lesson(lesson, like) for lesson in context.lessons if lesson in chosen)
 
 

@@ -56,7 +56,7 @@ PAPERS = 5
 _ID = re.compile(
     r"(?:arxiv\.org/(?:abs|pdf|html)/|arxiv:\s?)(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})", re.IGNORECASE
 )
-_REST = 3600.0  # seconds without asking again after a failure
+_WAIT = 3600.0  # seconds without asking again after a failure
 _BYTES = 1_000_000
 _CHARACTERS = 3000  # of one abstract; arXiv takes 1920
 _ATOM = "{http://www.w3.org/2005/Atom}"
@@ -161,7 +161,7 @@ class Papers:
             fetched = await self._fetch(missing)
             self._found |= fetched
             if not fetched:
-                self._retry_at = self._clock() + _REST
+                self._retry_at = self._clock() + _WAIT
         return tuple(self._found[paper] for paper in wanted if paper in self._found)
 
     async def _fetch(self, papers: Sequence[str]) -> dict[str, str]:

@@ -89,19 +89,15 @@ class Room:
     def __init__(self, room: int) -> None:
         self.left = max(0, room)
 
-    def take(self, text: str, *, most: int | None = None) -> str:
-        limit = self._limit(most)
-        return self._taken(cut(text, limit - tokens(SEPARATOR)), limit)
+    def take(self, text: str) -> str:
+        return self._taken(cut(text, self.left - tokens(SEPARATOR)), self.left)
 
     def fence(self, kind: str, label: str, text: str, *, most: int | None = None, tail: bool = False) -> str:
         """Return the text in its fence, as far as it fits; nothing where not a line of it does."""
-        limit = self._limit(most)
+        limit = self.left if most is None else min(self.left, most)
         frame = tokens(fenced(kind, label, "")) + tokens(SEPARATOR) + _DIGITS
         body = cut(text, limit - frame, tail=tail) if text.strip() else ""
         return self._taken(fenced(kind, label, body) if body else "", limit)
-
-    def _limit(self, most: int | None) -> int:
-        return self.left if most is None else min(self.left, most)
 
     def _taken(self, text: str, limit: int) -> str:
         size = tokens(text + SEPARATOR) if text else 0
@@ -134,7 +130,7 @@ def blocks(context: Context, room: int) -> tuple[str, ...]:
     groups = _groups(context)
     kept = [[row(context, e) for e in group if e.status is Status.KEEP] for group in groups]
     others = [[row(context, e) for e in group if e.status is not Status.KEEP] for group in groups]
-    from_diff = _first_shown([sum(e.status is Status.KEEP for e in g) for g in groups], DIFFS - BLOCK)
+    from_diff = _first_shown([len(rows) for rows in kept], DIFFS - BLOCK)
     texts = [details_of(context, group) if i >= from_diff else {} for i, group in enumerate(groups)]
     frames = [fenced("data", _label(group), "") + SEPARATOR for group in groups]
     sizes = [tokens("\n".join([frame, *rows, ""])) + 4 for frame, rows in zip(frames, kept, strict=True)]

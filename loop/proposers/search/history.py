@@ -12,14 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
+from typing import TypeAlias
 
 from loop.evidence import Invalidated
 from loop.experiment import Ending, Experiment, Status
 from loop.logs.error_line import tells_of_full_memory
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context
-from loop.proposers.search.memory import UNKNOWN, MemoryModel, Training, fit_memory
-from loop.proposers.search.space import Axis, Change, Key, Program, Scalar
+from loop.proposers.search.memory import MemoryModel, MemoryUse, fit_memory
+from loop.proposers.search.space import Axis, BestProgram, Change, Key, Scalar, axis_values
 
 _MOST_SETS = 300  # of parts of one size that are looked at
 _KILLED = (-9, 137)
@@ -40,14 +41,8 @@ class Part:
         return value == self.value
 
 
-@dataclass(frozen=True, slots=True)
-class CrashRegion:
-    """Parts that crash together."""
-
-    parts: tuple[Part, ...]
-
-    def holds(self, values: Mapping[Key, Scalar]) -> bool:
-        return all(part.holds(values) for part in self.parts)
+CrashRegion: TypeAlias = tuple[Part, ...]
+"""Parts that crash together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ def read_crash(
         if axis.key not in changed:
             continue
         before, after = changed[axis.key]
-        part = Part(axis.key, after, _direction(before, after) if axis.ordered else 0)
+        part = Part(axis.key, after, axis.direction(before, after))
         parts.append(part)
         if axis.is_amount and part.beyond > 0:
             raised.append(part)
@@ -94,12 +89,6 @@ def _is_too_large(experiment: Experiment) -> bool:
     return killed or ran_out_of_memory(experiment)
 
 
-def _direction(before: Scalar | None, after: Scalar) -> int:
-    if not isinstance(before, int | float) or not isinstance(after, int | float):
-        return 0
-    return (after > before) - (after < before)
-
-
 def crash_regions(
     crashes: Sequence[Crash], trained: Sequence[Mapping[Key, Scalar]]
 ) -> tuple[CrashRegion, ...]:
@@ -116,28 +105,31 @@ def _region(crash: Crash, crashes: Sequence[Crash], ran: Mapping[Part, set[int]]
         for size in range(1, len(parts) + 1):
             if comb(len(parts), size) > _MOST_SETS:
                 break
-            sets = [each for each in combinations(parts, size) if not _common(ran[part] for part in each)]
+            sets = [
+                each
+                for each in combinations(parts, size)
+                if not set.intersection(*(ran[part] for part in each))
+            ]
             if sets:
-                return _most_shared([CrashRegion(each) for each in sets], crashes)
+                return _most_shared(sets, crashes)
     return None  # it ran another time
 
 
-def _common(sets: Iterable[set[int]]) -> set[int]:
-    first, *others = sets
-    return first.intersection(*others)
-
-
 def _most_shared(regions: Sequence[CrashRegion], crashes: Sequence[Crash]) -> CrashRegion:
-    shares = [sum(region.holds(crash.values) for crash in crashes) for region in regions]
+    shares = [sum(_lie_in(crash.values, region) for crash in crashes) for region in regions]
     top = [region for region, share in zip(regions, shares, strict=True) if share == max(shares)]
-    return CrashRegion(tuple(dict.fromkeys(part for region in top for part in region.parts)))
+    return tuple(dict.fromkeys(part for region in top for part in region))
+
+
+def _lie_in(values: Mapping[Key, Scalar], region: CrashRegion) -> bool:
+    return all(part.holds(values) for part in region)
 
 
 _LATEST = 300  # results, and peaks of memory, that are looked at: older programs are far from the best one
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class TrialResult:
     """A training: the values of the axes that it had, and its number, None for a crash."""
 
     values: Mapping[Key, Scalar]
@@ -148,25 +140,24 @@ class Result:
 class SearchHistory:
     """The experiments as the search reads them.
 
-    `changes` are the axes that each, by number, moved from the best of its time: from which value to which.
-    `present` are the values of the best program now. Without a `program`, nothing is known of its text.
+    `axes` are what may be changed in the best program, `present` their values in it. `changes` are the axes
+    that each experiment, by number, moved from the best of its time: from which value to which.
     """
 
-    results: tuple[Result, ...]
+    program: BestProgram
+    axes: tuple[Axis, ...]
+    results: tuple[TrialResult, ...]
     changes: Mapping[int, Mapping[Key, tuple[Scalar | None, Scalar]]]
     crash_regions: tuple[CrashRegion, ...]
     present: Mapping[Key, Scalar]
-    program: Program | None = None
-    memory: MemoryModel = UNKNOWN
+    memory: MemoryModel
 
     def is_open(self, moves: Iterable[tuple[Axis, Scalar]]) -> bool:
         """Tell whether these moves can be trained, as far as is known, and each of them does something."""
         moves = tuple(moves)
         values = {**self.present, **{axis.key: value for axis, value in moves}}
-        if any(region.holds(values) for region in self.crash_regions):
+        if any(_lie_in(values, region) for region in self.crash_regions):
             return False
-        if self.program is None:
-            return True
         after = self.program.after(moves)
         unlimited = self.memory.limit == math.inf
         return after is not None and (unlimited or self.memory.fits(self.program.size(after)))
@@ -175,15 +166,15 @@ class SearchHistory:
 def read_history(
     experiments: Sequence[Experiment],
     axes: Sequence[Axis],
-    program: Program | None = None,
-    device_mb: float | None = None,
+    program: BestProgram,
+    device_mb: float | None,
 ) -> SearchHistory:
     """Return what the experiments tell about these axes of a program, on a device with so many MiB.
 
     The gain of a kept change of code, which moved no axis, is taken off all results that follow.
     """
     present = {axis.key: axis.current for axis in axes}
-    results: list[Result] = []
+    results: list[TrialResult] = []
     changes: dict[int, Mapping[Key, tuple[Scalar | None, Scalar]]] = {}
     crashes: list[Crash] = []
     trained = [present]
@@ -193,7 +184,7 @@ def read_history(
     level = 0.0
     for experiment in sorted(experiments, key=lambda experiment: experiment.number):
         origin = kept.get(experiment.parent, best_values)  # of several lanes not all begin at the best
-        values = {axis.key: value for axis in axes if (value := axis.read(experiment.constants)) is not None}
+        values = axis_values(axes, experiment.constants)
         changed = {
             key: (origin[key], value)
             for key, value in values.items()
@@ -208,27 +199,28 @@ def read_history(
         value = experiment.value if is_true else None
         if experiment.status is Status.CRASH:
             if changed:
-                results.append(Result(values, None))
+                results.append(TrialResult(values, None))
                 crashes.append(read_crash(experiment, axes, values, changed))
         elif value is not None and math.isfinite(value):
             if experiment.status is Status.KEEP and best and best.value is not None and not changed:
                 level += value - best.value
             if changed or experiment.status is Status.KEEP:
-                results.append(Result(values, value - level))
+                results.append(TrialResult(values, value - level))
         if experiment.status is Status.KEEP:
             best = experiment
             best_values = kept[experiment.commit] = values
     regions = crash_regions(crashes, trained)
-    memory = _read_memory(experiments, best, program, device_mb) if program else UNKNOWN
-    return SearchHistory(tuple(results[-_LATEST:]), changes, regions, present, program, memory)
+    memory = _read_memory(experiments, best, program, device_mb)
+    latest = tuple(results[-_LATEST:])
+    return SearchHistory(program, tuple(axes), latest, changes, regions, present, memory)
 
 
 def _read_memory(
-    experiments: Sequence[Experiment], best: Experiment | None, program: Program, device_mb: float | None
+    experiments: Sequence[Experiment], best: Experiment | None, program: BestProgram, device_mb: float | None
 ) -> MemoryModel:
-    def training(experiment: Experiment) -> Training:
+    def training(experiment: Experiment) -> MemoryUse:
         full = ran_out_of_memory(experiment)
-        return Training(
+        return MemoryUse(
             program.size_then(experiment.constants), None if full else 1024 * experiment.memory_gb
         )
 

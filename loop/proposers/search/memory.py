@@ -56,7 +56,7 @@ def memory_of(device: str) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class MemoryUse:
     """The size of a program, and the MiB that its training took: None where it ran out of memory."""
 
     size: float
@@ -78,10 +78,7 @@ class MemoryModel:
         return self.peak(size) <= self.limit
 
 
-UNKNOWN = MemoryModel()
-
-
-def fit_memory(trainings: Sequence[Training], best: Training | None, device: float | None) -> MemoryModel:
+def fit_memory(trainings: Sequence[MemoryUse], best: MemoryUse | None, device: float | None) -> MemoryModel:
     """Return what these trainings tell. `best` is the best program's, `device` the MiB that there are.
 
     What ran fits, and what ran out of memory does not. Where `device` is None, memory grows step by step, and
@@ -89,7 +86,7 @@ def fit_memory(trainings: Sequence[Training], best: Training | None, device: flo
     """
     known = [(each.size, each.peak) for each in trainings if each.peak]
     if not known:
-        return UNKNOWN
+        return MemoryModel()
     base, slope = _line(known)
     if best is not None and best.peak:
         scale = best.peak / (base + slope * best.size)

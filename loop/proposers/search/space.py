@@ -112,12 +112,23 @@ class Axis:
             return float(above)
         return above - (ladder[above] - value) / (ladder[above] - ladder[above - 1])
 
+    def direction(self, before: Scalar | None, after: Scalar) -> int:
+        """Return whether a value rises, 1, or falls, -1; 0 where there is no order."""
+        if not self.ordered or not isinstance(before, int | float) or not isinstance(after, int | float):
+            return 0
+        return (after > before) - (after < before)
+
     def moved(self, value: Scalar, whole: Value) -> Value:
         """Return `whole`, a value of the constant, with this axis set to `value`."""
         if self.index is None or not isinstance(whole, tuple):
             return value
         assert not isinstance(value, str)
         return *whole[: self.index], value, *whole[self.index + 1 :]
+
+
+def axis_values(axes: Iterable[Axis], constants: Mapping[str, object]) -> dict[Key, Scalar]:
+    """Return the values of these axes in a version of the program, of those that it has."""
+    return {axis.key: value for axis in axes if (value := axis.read(constants)) is not None}
 
 
 def find_axes(
@@ -259,14 +270,12 @@ class Change:
     """A change with its words. `constants` are those of the program that `write` returns."""
 
     description: str
-    rationale: str
-    family: Family | None
     constants: Mapping[str, Value]
     write: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class BestProgram:
     """The best program so far, and its constants.
 
     `requirements` is what its text demands of them, None where that is not known; `followers` are batch sizes
@@ -327,24 +336,22 @@ class Program:
                 values[name] = value
         return self.size(values)
 
-    def change(self, moves: Moves, rationale: str = "", family: Family | None = None) -> Change:
+    def change(self, moves: Moves) -> Change:
         present, values = self.present, self.after(moves) or self._moved(moves)
         after = {name: value for name, value in values.items() if value != present[name]}
         return Change(
             description=_describe(self.constants, after),
-            rationale=rationale,
-            family=family,
             constants=values,
             write=partial(replace_constants, self.source, after),
         )
 
 
-def read_program(source: str, files: Mapping[str, str], frozen: Collection[str]) -> Program:
+def read_program(source: str, files: Mapping[str, str], frozen: Collection[str]) -> BestProgram:
     """Return a program with what its text tells. `files` are others by their path, `frozen` names stay."""
     constants = find_constants(source)
     followers = (each.name for each in constants if is_device_batch(each.name) and each.name not in frozen)
     requirements = read_requirements(source, files)
-    return Program(source, constants, requirements, tuple(followers), known_letters(source))
+    return BestProgram(source, constants, requirements, tuple(followers), known_letters(source))
 
 
 def _shown(value: Value, constant: Constant) -> str:

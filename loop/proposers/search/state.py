@@ -55,8 +55,8 @@ class SearchState:
 
 def read_state(context: Context, frozen: Collection[str] = frozenset()) -> SearchState | None:
     """Return the state of the search, None where there is no constant or no result. Imports numpy."""
-    program, axes, trials, surface = learn(context, frozen)
-    if not axes or not trials.results:
+    trials, surface = learn(context, frozen)
+    if not trials.axes or not trials.results:
         return None
 
     def loss(rows: Array) -> Array:
@@ -71,15 +71,15 @@ def read_state(context: Context, frozen: Collection[str] = frozenset()) -> Searc
         name = axis.constant.name if axis.index is None else f"{axis.constant.name}[{axis.index}]"
         return Effect(name, axis.current, found[0][1], -float(expected), float(error), tried)
 
-    corner = Options(axes, trials, surface).best(loss, _CORNER)
+    corner = Options(trials.axes, trials, surface).best(loss, _CORNER)
     (expected,), (error,) = surface.predict(surface.rows([corner]))
     gains = expected < 0
     return SearchState(
         results=len(trials.results),
         noise=context.noise.sigma if context.noise else surface.noise,
         noise_is_measured=context.noise is not None,
-        effects=tuple(sorted(filter(None, map(effect, axes)), key=lambda each: -each.gain)),
-        corner=program.change(corner).description if gains else "",
+        effects=tuple(sorted(filter(None, map(effect, trials.axes)), key=lambda each: -each.gain)),
+        corner=trials.program.change(corner).description if gains else "",
         corner_gain=-float(expected) if gains else 0.0,
         corner_error=float(error) if gains else 0.0,
     )
@@ -88,8 +88,7 @@ def read_state(context: Context, frozen: Collection[str] = frozenset()) -> Searc
 def describe(context: Context, frozen: Collection[str] = frozenset()) -> str:
     """Return the state of the search in words, empty where there is none. Imports numpy."""
     state = read_state(context, frozen)
-    like = next((each.value for each in reversed(context.experiments) if each.value is not None), None)
-    return "" if state is None else state_text(state, like)
+    return "" if state is None else state_text(state, context.last_value)
 
 
 def state_text(state: SearchState, like: float | None) -> str:

@@ -29,80 +29,25 @@ from loop.evidence import Wish
 from loop.experiment import Experiment, Family, Goal, Proposal, Stage
 from loop.gain import number
 from loop.process.worker import in_thread, run_worker
-from loop.program.constants import find_constants
+from loop.program.constants import constant_values
 from loop.program.fingerprint import fingerprint
 from loop.proposers.people import unwanted
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
-from loop.proposers.search.history import Result, SearchHistory, TrainedPrograms, read_history
+from loop.proposers.search.history import SearchHistory, TrainedPrograms, TrialResult, read_history
 from loop.proposers.search.memory import memory_of
 from loop.proposers.search.space import (
     Axis,
     Key,
     Move,
     Moves,
-    Program,
     Scalar,
+    axis_values,
     family_of,
     find_axes,
     read_program,
 )
 from loop.proposers.search.surface import ResponseSurface, fit_surface
 from loop.proposers.search.tries import first_tries, moves_like
-
-
-def under_way(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
-    """Return the experiments that train beside the one that is to be proposed."""
-    found = tuple(each for each in experiments if each.status is None)
-    return found if len(found) > 1 else ()
-
-
-def with_pending(
-    surface: ResponseSurface,
-    pending: Sequence[Experiment],
-    axes: Sequence[Axis],
-    trials: SearchHistory,
-    goal: Goal,
-    noise: Noise | None,
-) -> ResponseSurface:
-    """Return the surface as it is if each of these comes to what is expected of it."""
-    here = next((each.value for each in reversed(trials.results) if _is_best(each, trials.present)), None)
-    if here is None or not pending:
-        return surface
-    values = [_values(each, axes) for each in pending]
-    losses, _ = surface.predict(surface.columns.rows(values))
-    found = zip(values, losses, strict=True)
-    expected = [Result(each, here + goal.sign * float(loss)) for each, loss in found]
-    return fit_surface(axes, (*trials.results, *expected), goal, noise, like=surface)
-
-
-def is_near(moves: Moves, pending: Sequence[Experiment], trials: SearchHistory) -> bool:
-    """Tell whether one of these moves the same constants in the same directions."""
-    wanted = {axis.key: _direction(axis, axis.current, value) for axis, value in moves}
-    axes = {axis.key: axis for axis, _ in moves}
-    for each in pending:
-        changed = trials.changes.get(each.number, {})
-        if changed.keys() == wanted.keys() and all(
-            wanted[key] is not None and _direction(axes[key], before, after) == wanted[key]
-            for key, (before, after) in changed.items()
-        ):
-            return True
-    return False
-
-
-def _is_best(result: Result, present: Mapping[Key, Scalar]) -> bool:
-    return result.value is not None and all(result.values.get(key) == value for key, value in present.items())
-
-
-def _values(experiment: Experiment, axes: Sequence[Axis]) -> dict[Key, Scalar]:
-    return {axis.key: value for axis in axes if (value := axis.read(experiment.constants)) is not None}
-
-
-def _direction(axis: Axis, before: Scalar | None, after: Scalar) -> int | None:
-    """Return whether a value rises, 1, or falls, -1; None where there is no order."""
-    if not axis.ordered or before is None or isinstance(before, str) or isinstance(after, str):
-        return None
-    return (after > before) - (after < before)
-
 
 if TYPE_CHECKING:
     from loop.proposers.search.surface import Array
@@ -128,11 +73,11 @@ def suggest(context: Context, frozen: Collection[str] = frozenset()) -> Proposal
 
     Names in `frozen` stay as they are. The same arguments give the same proposal; runs differ.
     """
-    program, axes, trials, surface = learn(context, frozen)
-    if not axes:
+    trials, surface = learn(context, frozen)
+    if not trials.axes:
         raise ExhaustedError(no_constant(context.source))
     known, pending = TrainedPrograms(context), under_way(context.experiments)
-    changes = _changes(context, axes, trials, surface)
+    changes = _changes(context, trials, surface)
     if pending:  # what another lane nearly tries comes last
         changes, near = tee(changes)
         far = (change for change in changes if not is_near(change[0], pending, trials))
@@ -140,16 +85,16 @@ def suggest(context: Context, frozen: Collection[str] = frozenset()) -> Proposal
     for moves, why in changes:
         if not moves or not trials.is_open(moves):
             continue
-        change = program.change(moves, why, _family(moves))
-        if not known.has(change) and not unwanted(context.wishes, program.present, change.constants):
+        change = trials.program.change(moves)
+        if not known.has(change) and not unwanted(context.wishes, trials.program.present, change.constants):
             return Proposal(
                 source=change.write(),
                 description=change.description,
-                rationale=change.rationale,
+                rationale=why,
                 proposer=NAME,
                 parent=context.parent,
                 expected=_expected(moves, surface, trials.results),
-                family=change.family,
+                family=_family(moves),
             )
     raise ExhaustedError(
         f"The search tried every change of up to {_MOST} constants of the best program: send an /idea, "
@@ -180,32 +125,72 @@ def _begun(context: Context, proposal: Proposal) -> Experiment:
     """Return the experiment that is made of a proposal, as the search will see it."""
     return Experiment(
         context.run.id,
-        context.experiments[-1].number + 1 if context.experiments else 0,
+        context.number,
         Stage.TRAINING,
         proposal.description,
         proposal.rationale,
         NAME,
         context.parent,
-        constants={constant.name: constant.value for constant in find_constants(proposal.source)},
+        constants=constant_values(proposal.source),
         program=fingerprint(proposal.source),
     )
 
 
-def learn(
-    context: Context, frozen: Collection[str]
-) -> tuple[Program, tuple[Axis, ...], SearchHistory, ResponseSurface]:
-    """Return the best program, what may be changed in it, and what the experiments say about that."""
+def learn(context: Context, frozen: Collection[str]) -> tuple[SearchHistory, ResponseSurface]:
+    """Return what the experiments say about the best program and what may be changed in it."""
     program = read_program(context.source, context.files, frozen)
     axes = find_axes(program.constants, frozen, program.letters)
     trials = read_history(context.experiments, axes, program, memory_of(context.device))
     surface = fit_surface(axes, trials.results, context.goal, context.noise)
     pending = under_way(context.experiments)
-    return program, axes, trials, with_pending(surface, pending, axes, trials, context.goal, context.noise)
+    return trials, with_pending(surface, pending, trials, context.goal, context.noise)
+
+
+def under_way(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
+    """Return the experiments that train beside the one that is to be proposed."""
+    found = tuple(each for each in experiments if each.status is None)
+    return found if len(found) > 1 else ()
+
+
+def with_pending(
+    surface: ResponseSurface,
+    pending: Sequence[Experiment],
+    trials: SearchHistory,
+    goal: Goal,
+    noise: Noise | None,
+) -> ResponseSurface:
+    """Return the surface as it is if each of these comes to what is expected of it."""
+    here = next((each.value for each in reversed(trials.results) if _is_best(each, trials.present)), None)
+    if here is None or not pending:
+        return surface
+    values = [axis_values(trials.axes, each.constants) for each in pending]
+    losses, _ = surface.predict(surface.columns.rows(values))
+    found = zip(values, losses, strict=True)
+    expected = [TrialResult(each, here + goal.sign * float(loss)) for each, loss in found]
+    return fit_surface(trials.axes, (*trials.results, *expected), goal, noise, like=surface)
+
+
+def is_near(moves: Moves, pending: Sequence[Experiment], trials: SearchHistory) -> bool:
+    """Tell whether one of these moves the same constants in the same directions."""
+    wanted = {axis.key: axis.direction(axis.current, value) for axis, value in moves}
+    axes = {axis.key: axis for axis, _ in moves}
+    for each in pending:
+        changed = trials.changes.get(each.number, {})
+        if changed.keys() == wanted.keys() and all(
+            wanted[key] and axes[key].direction(before, after) == wanted[key]
+            for key, (before, after) in changed.items()
+        ):
+            return True
+    return False
+
+
+def _is_best(result: TrialResult, present: Mapping[Key, Scalar]) -> bool:
+    return result.value is not None and all(result.values.get(key) == value for key, value in present.items())
 
 
 def no_constant(source: str) -> str:
     """Say that `source` has no constant to change, and what constants it has."""
-    seen = [constant.name for constant in find_constants(source)]
+    seen = list(constant_values(source))
     others = f"Seen: {', '.join(seen[:_SEEN])}{', …' if len(seen) > _SEEN else ''}. " if seen else ""
     return (
         f"The search finds no constant that it may change. {others}"
@@ -214,25 +199,25 @@ def no_constant(source: str) -> str:
 
 
 def _changes(
-    context: Context, axes: Sequence[Axis], trials: SearchHistory, surface: ResponseSurface
+    context: Context, trials: SearchHistory, surface: ResponseSurface
 ) -> Iterator[tuple[Moves, str]]:
     """Yield what may be tried next, the best first, with the reason."""
     for wished in context.wishes:
         if wished.wish is Wish.MORE:
             why = f"More like #{wished.number}, as a person wants."
-            yield from ((moves, why) for moves in moves_like(wished, axes))
+            yield from ((moves, why) for moves in moves_like(wished, trials.axes))
     loud = surface.noise > _LOUD * surface.scale
     tried = {key for changed in trials.changes.values() for key in changed}
-    untried = [move for move in first_tries(axes) if move[0].key not in tried and trials.is_open([move])]
+    left = [axis for axis in trials.axes if axis.key not in tried]
+    untried = [move for move in first_tries(left) if trials.is_open([move])]
     if loud and untried:
         yield _compatible(untried, trials), f"First try; the noise of {surface.noise:.2g} hides one alone."
     for move in untried:
         yield (move,), "First try of this constant."
-    options = Options(axes, trials, surface)
+    options = Options(trials.axes, trials, surface)
     together = context.search_mode is SearchMode.COMBINATION or under_way(context.experiments)
     most = _LOUD_MOST if loud else _MOST if together else _FEW
-    number = context.experiments[-1].number + 1 if context.experiments else 0
-    chance = random.Random(f"{context.run.tag} {context.run.created_at} {number}")  # noqa: S311 - no secret
+    chance = random.Random(f"{context.run.tag} {context.run.created_at} {context.number}")  # noqa: S311 - no secret
     why = f"Largest gain on a response surface drawn from all {len(trials.results)} results."
     for _ in range(_DRAWS):
         yield options.best(surface.draw(chance.randrange(2**32)), most), why
@@ -296,7 +281,7 @@ def _family(moves: Moves) -> Family | None:
     return families.pop() if len(families) == 1 else Family.COMBINATION
 
 
-def _expected(moves: Moves, surface: ResponseSurface, results: Sequence[Result]) -> str:
+def _expected(moves: Moves, surface: ResponseSurface, results: Sequence[TrialResult]) -> str:
     if len(results) <= _FEW_RESULTS:
         return ""
     like = next((result.value for result in reversed(results) if result.value is not None), None)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from loop.evaluation.noise import Noise
 from loop.experiment import Goal
-from loop.proposers.search.history import Result
+from loop.proposers.search.history import TrialResult
 from loop.proposers.search.space import Axis, Key, Moves, Scalar
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _combine(slopes: Array, curves: Array, scale: float) -> Array:
 
 def fit_surface(
     axes: Sequence[Axis],
-    results: Sequence[Result],
+    results: Sequence[TrialResult],
     goal: Goal,
     noise: Noise | None,
     *,
@@ -237,7 +237,7 @@ def fit_surface(
     return surface
 
 
-def _losses(results: Sequence[Result], goal: Goal) -> Array:
+def _losses(results: Sequence[TrialResult], goal: Goal) -> Array:
     import numpy as np
 
     known = [goal.sign * result.value for result in results if result.value is not None]

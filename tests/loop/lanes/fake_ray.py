@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from loop.lanes.node import NodeLane
-from loop.lanes.ray_client import SIZE, Client
+from loop.lanes.ray_client import Client, pusher
 from loop.process.liveness import end_orphan, find_marked
 
 POLL = 0.01
@@ -123,23 +122,12 @@ def main() -> None:
     pairs = (pair.split("=") for pair in os.environ["RAY_FAKE"].split(","))
     nodes = {name: int(gpus) for name, gpus in pairs}
     os.environ["TORCH_GATE"] = os.environ["RAY_GATE"]
-    pipe = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-
-    def push(*message: object) -> None:
-        frame = pickle.dumps(message)
-        pipe.write(SIZE.pack(len(frame)) + frame)
-        pipe.flush()
-
     ray = FakeRay(Path(folder), nodes)
-    asyncio.run(_serve(ray, Client(ray, None, push), ray.lose_nodes))
+    asyncio.run(_serve(Client(ray, None, pusher()), ray.lose_nodes))
 
 
-async def _serve(ray: FakeRay, client: Client, lose: Callable[[], Awaitable[None]]) -> None:
+async def _serve(client: Client, lose: Callable[[], Awaitable[None]]) -> None:
     losing = asyncio.ensure_future(lose())
-    reader = asyncio.StreamReader(limit=2**30)
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await client.run(reader)
+    await client.run(sys.stdin.buffer)
     losing.cancel()
     os._exit(0)  # as if the machines went on without it

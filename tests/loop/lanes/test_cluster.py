@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from loop.errors import UserError
 from loop.experiment import EventKind, RunState, Status
 from loop.lanes.cluster import Cluster
 from loop.lanes.node import Recipe
-from loop.lanes.ray_client import Node, missing, places
+from loop.lanes.ray_client import Node, messages, missing, places
 from loop.process.trainer import Trainer
 from loop.store.lanes import lanes_of
 from tests.loop.engine.engines import conduct, end, told
@@ -51,6 +53,12 @@ def test_without_a_gpu_nodes_share_the_lanes_that_are_wanted() -> None:
     assert places(nodes, None) == {"a": 1, "b": 1}
     assert places(nodes, 6) == {"a": 3, "b": 2}
     assert sorted(missing(nodes, {}, 3)) == ["a", "a", "b"]
+
+
+def test_what_ends_within_a_message_has_said_those_before_it() -> None:
+    first, second = (pickle.dumps(message) for message in (("settled",), ("gone", 1, b"0" * 100_000)))
+    for cut in (*range(100), len(second) - 1):
+        assert list(messages(io.BytesIO(first + second[:cut]))) == [("settled",)]
 
 
 class Site:

@@ -188,6 +188,15 @@ def test_a_command_that_cannot_start_is_refused_before_the_run(
         prepare(*command)
 
 
+@pytest.mark.parametrize("make", [lambda path: path.touch(mode=0o644), Path.mkdir])
+def test_what_is_no_program_is_refused_and_not_said_to_be_missing(
+    make: Callable[[Path], None], project: Path, prepare: Prepare
+) -> None:
+    make(project / "train.sh")
+    with pytest.raises(UserError, match=r"TRAIN_COMMAND: \./train\.sh is not executable"):
+        prepare("./train.sh")
+
+
 def test_a_command_may_lie_in_the_repository(project: Path, prepare: Prepare) -> None:
     (project / "train.sh").touch(mode=0o755)
     assert prepare("./train.sh") == Launch(("./train.sh",))
@@ -297,6 +306,20 @@ def test_one_environment_serves_all_trainings_of_a_lock_file(
     assert prepare(said=said) == launch
     assert said == []
     assert not (locked / ".venv").exists()
+
+
+def test_uv_run_needs_the_lock_file_in_the_commit_and_not_only_in_the_checkout(
+    project: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    if find_uv() is None:
+        pytest.skip("uv is not installed")
+    (project / "pyproject.toml").write_text('[project]\nname = "tiny"\nversion = "1"\n')
+    python = tmp_path / "checkout" / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    (tmp_path / "checkout" / "uv.lock").touch()
+    with pytest.raises(UserError, match=r"uv cannot make the environment of uv\.lock: .*lock"):
+        prepare("uv", "run", "train.py", checkout=tmp_path / "checkout")
 
 
 def test_uv_run_as_the_command_makes_no_environment_in_a_training(locked: Path, prepare: Prepare) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -46,23 +46,13 @@ class Bench:
         """Return a proposer that asks the fake agent with these arguments."""
         return self.of(own_command((*FAKE, *map(str, arguments))), limit=limit, editable=editable)
 
-    def of(
-        self,
-        preset: Preset,
-        *,
-        limit: float = 60.0,
-        editable: str = "train.py",
-        brief: Callable[[str], str] = str,
-    ) -> CodingAgent:
-        """Return a proposer that is told what `brief` makes of a text."""
+    def of(self, preset: Preset, *, limit: float = 60.0, editable: str = "train.py") -> CodingAgent:
         return CodingAgent(
             preset,
             repository=self.repository,
             folder=self.folder,
             environ=self.environ,
             secrets=secrets_in(self.environ),
-            brief=lambda context: brief(f"Improve {context.run.metric}."),
-            brief_repair=lambda context, failure: brief(f"Mend {failure.log}"),
             limit=limit,
             editable=editable,
         )

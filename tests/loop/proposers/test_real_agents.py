@@ -115,8 +115,6 @@ async def test_an_edit_of_a_real_agent_is_trained_and_kept(name: str, tmp_path: 
                     **cli.point(home, provider.url),
                 },
                 secrets={KEY},
-                brief=lambda context: f"Lower {context.run.metric}, please.",
-                brief_repair=lambda context, failure: "",
                 limit=LIMIT,
             )
             await lab.engine(ideas=agent).conduct(experiments=1)
@@ -125,7 +123,7 @@ async def test_an_edit_of_a_real_agent_is_trained_and_kept(name: str, tmp_path: 
     assert (experiment.description, experiment.rationale) == ("a better number", "it is lower")
     assert experiment.proposer == name
     assert provider.keys == {KEY}
-    assert any("Lower val_bpb, please." in prompt for prompt in provider.prompts)
+    assert any("The metric is val_bpb." in prompt for prompt in provider.prompts)
     check_cost(experiment.cost, priced=cli.priced)
     lab.check_invariants()
     lab.close()

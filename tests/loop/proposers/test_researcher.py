@@ -62,6 +62,22 @@ async def test_a_search_that_fails_tells_a_model_nothing(
     assert [context.search_state for context in oracle.asked] == [""]
 
 
+async def test_the_search_is_not_asked_what_it_has_learnt_where_no_model_is(
+    institute: Institute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: Context) -> str:
+        pytest.fail("it takes a process, and a second")
+
+    monkeypatch.setattr(institute, "describe", fail)
+    oracle, other = Oracle("oracle", WIDER), Oracle("other", DEEPER)
+    for weight, dollars in ((1e-9, None), (1.0, 0.0)):  # the search comes first; nothing may be spent
+        researcher = institute.researcher(
+            oracle, weights=(weight,), search=1.0, fallback=other, a_run=dollars
+        )
+        assert (await researcher.propose(institute.context())).proposer == "search"
+    assert oracle.asked == other.asked == []
+
+
 async def test_a_refused_proposal_is_asked_for_again_with_the_reasons(institute: Institute) -> None:
     oracle = Oracle("oracle", WIDER, PROGRAM, "def broken(", DEEPER, cost=Cost(dollars=0.25))
     institute.rejections = {WIDER: "That was tried in #3.", PROGRAM: "It changes nothing."}

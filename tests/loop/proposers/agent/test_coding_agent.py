@@ -12,6 +12,7 @@ from loop.errors import UserError
 from loop.experiment import Cost, Family, Status
 from loop.proposers.agent.presets import PRESETS, Preset, own_command
 from loop.proposers.protocol import Context, NoProgramError, RepairGivenUpError, UnavailableError
+from loop.store.experiments import Idea
 from tests.loop.lab import Lab, value
 from tests.loop.proposers.agent_bench import CHAT_TOKEN, EDITED, KEY, Bench, untouched
 from tests.loop.proposers.contexts import context_of
@@ -75,7 +76,7 @@ async def test_it_sees_the_parent_not_the_checkout_of_the_user(
 
 async def test_the_prompt_is_on_stdin_and_in_a_file(bench: Bench) -> None:
     proposal = await bench.agent("repeat_prompt", "{prompt}").propose(bench.context)
-    assert "Improve val_bpb." in proposal.source
+    assert "The metric is val_bpb." in proposal.source
     assert "`train.py`" in proposal.source
     assert proposal.description == "edit by agent"
 
@@ -84,7 +85,6 @@ async def test_mending_begins_with_the_program_that_crashed(bench: Bench) -> Non
     crashed = f"{TRAIN}boom()\n"
     repaired = await bench.agent("edit").repair(bench.context, bench.failure(crashed))
     assert repaired.source == f"{EDITED}boom()\n"
-    assert repaired.repairs == 7
     assert repaired.parent == bench.context.parent
 
 
@@ -146,13 +146,14 @@ async def test_secrets_are_not_repeated(bench: Bench) -> None:
 
 async def test_no_secret_is_told(bench: Bench, tmp_path: Path) -> None:
     told = tmp_path / "told"
-    agent = bench.of(own_command(("sh", "-c", f"cat >> {told}")), brief=lambda text: f"{text} {CHAT_TOKEN}")
+    agent = bench.of(own_command(("sh", "-c", f"cat >> {told}")))
+    idea = Idea(7, 1, f"send it to {CHAT_TOKEN}", "ada", "", "")
     with pytest.raises(NoProgramError):
-        await agent.propose(bench.context)
+        await agent.propose(replace(bench.context, ideas=(idea,)))
     with pytest.raises(RepairGivenUpError):
-        await agent.repair(bench.context, bench.failure(TRAIN))
-    assert "Improve val_bpb. ***" in told.read_text()
-    assert "Mend boom ***" in told.read_text()
+        await agent.repair(bench.context, replace(bench.failure(TRAIN), log=f"boom {CHAT_TOKEN}"))
+    assert "send it to ***" in told.read_text()
+    assert "boom ***" in told.read_text()
     assert CHAT_TOKEN not in told.read_text()
 
 

@@ -65,9 +65,8 @@ def test_whole_lines_are_left_where_there_are_any(tail: bool) -> None:
 def test_a_room_never_holds_more_than_it_has(size: int, texts: list[tuple[str, bool, int | None]]) -> None:
     room = Room(size)
     taken = [
-        room.fence("data", "x", text, most=most) if fence else room.take(text, most=most)
-        for text, fence, most in texts
+        room.fence("data", "x", text, most=most) if fence else room.take(text) for text, fence, most in texts
     ]
     assert tokens(joined(*taken)) <= max(0, size)
-    for (_, _, most), text in zip(texts, taken, strict=True):
-        assert most is None or tokens(text + SEPARATOR) <= most or not text
+    for (_, fence, most), text in zip(texts, taken, strict=True):
+        assert not fence or most is None or tokens(text + SEPARATOR) <= most or not text

@@ -8,7 +8,7 @@ import pytest
 from loop.experiment import Ending, Experiment, Status, Training
 from loop.program.constants import find_constants
 from loop.proposers.search.history import read_history
-from loop.proposers.search.space import Scalar, find_axes
+from loop.proposers.search.space import Scalar, find_axes, read_program
 from tests.loop.proposers.contexts import trial
 
 SOURCE = "DEPTH = 8\nHEAD_DIM = 128\nTOTAL_BATCH_SIZE = 2**18\nLR = 0.04\nUSE_BIAS = True\n"
@@ -38,7 +38,9 @@ def closed(*tried: Experiment, **changed: Scalar) -> bool:
     """Whether a change of the best program is left alone after these experiments."""
     axes = find_axes(find_constants(SOURCE), ())
     numbered = [replace(each, number=number) for number, each in enumerate(tried, start=1)]
-    history = read_history([trial(0, "", VALUES, 1.0, Status.KEEP), *numbered], axes)
+    history = read_history(
+        [trial(0, "", VALUES, 1.0, Status.KEEP), *numbered], axes, read_program(SOURCE, {}, ()), None
+    )
     return not history.is_open([(axis, changed[axis.key[0]]) for axis in axes if axis.key[0] in changed])
 
 

@@ -7,22 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.proposers.search.memory import MemoryModel, Training, fit_memory, memory_of
+from loop.proposers.search.memory import MemoryModel, MemoryUse, fit_memory, memory_of
 
 H100 = 81559.0
 # depth, width, GiB: what six trainings of karpathy/autoresearch on an H100 took (branch exp/H100/mar8)
 TABLE = ((8, 512, 44.0), (10, 512, 53.7), (8, 640, 53.9), (9, 640, 60.2), (10, 640, 66.2), (11, 640, 72.6))
 
 
-def training(depth: int, width: int, peak: float | None) -> Training:
-    return Training(depth * width, None if peak is None else 1024 * peak)
+def training(depth: int, width: int, peak: float | None) -> MemoryUse:
+    return MemoryUse(depth * width, None if peak is None else 1024 * peak)
 
 
 MEASURED = [training(*row) for row in TABLE]
 
 
 @pytest.mark.parametrize("left_out", MEASURED)
-def test_the_others_predict_each_within_a_gibibyte(left_out: Training) -> None:
+def test_the_others_predict_each_within_a_gibibyte(left_out: MemoryUse) -> None:
     others = [each for each in MEASURED if each != left_out]
     assert left_out.peak is not None
     assert fit_memory(others, others[0], H100).peak(left_out.size) == pytest.approx(left_out.peak, abs=1024)
@@ -62,7 +62,7 @@ def test_what_ran_out_of_memory_although_larger_ones_ran_says_nothing() -> None:
 
 
 def test_code_that_takes_more_memory_moves_the_line() -> None:
-    greedy = Training(8 * 512, 60 * 1024.0)
+    greedy = MemoryUse(8 * 512, 60 * 1024.0)
     assert fit_memory([*MEASURED, greedy], greedy, H100).peak(greedy.size) == pytest.approx(60 * 1024)
     assert not fit_memory([*MEASURED, greedy], greedy, H100).fits(11 * 640 * 1.1)
 
@@ -86,12 +86,12 @@ def test_the_memory_of_a_device_is_that_of_its_smallest_gpu(device: str, memory:
 
 
 sizes = st.floats(1.0, 1e9)
-trainings = st.builds(Training, sizes, st.none() | st.floats(1.0, 1e6))
+trainings = st.builds(MemoryUse, sizes, st.none() | st.floats(1.0, 1e6))
 
 
 @given(st.lists(trainings, max_size=6), st.none() | trainings, st.none() | st.floats(1.0, 1e6), sizes)
 def test_any_trainings_give_a_line_that_rises(
-    known: list[Training], best: Training | None, device: float | None, size: float
+    known: list[MemoryUse], best: MemoryUse | None, device: float | None, size: float
 ) -> None:
     model = fit_memory(known, best, device)
     assert 0 <= model.peak(size) <= model.peak(2 * size) < math.inf

@@ -12,6 +12,7 @@ from loop.evaluation.noise import Noise
 from loop.experiment import Experiment, Stage, Status
 from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
+from loop.proposers.search.space import axis_values
 from loop.proposers.search.suggest import (
     SearchProposer,
     is_near,
@@ -56,7 +57,8 @@ def test_lanes_try_different_things_at_once() -> None:
     context, pending = night(decided=30, lanes=4)
     programs = {each.program for each in pending}
     assert len(programs) == 4
-    _, axes, trials, _ = learn(context, frozenset())
+    trials, _ = learn(context, frozenset())
+    axes = trials.axes
     proposal = suggest(context)
     constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
     read = ((axis, axis.read(constants)) for axis in axes)
@@ -136,10 +138,10 @@ def test_one_training_under_way_is_over_before_the_next_begins() -> None:
 def test_the_surface_has_less_doubt_where_a_lane_tries_something() -> None:
     context, pending = night(decided=30, lanes=3)
     before = replace(context, experiments=tuple(e for e in context.experiments if e.status is not None))
-    _, axes, _, surface = learn(context, frozenset())
-    _, _, _, without = learn(before, frozenset())
+    trials, surface = learn(context, frozenset())
+    _, without = learn(before, frozenset())
     for each in pending:
-        values = {axis.key: value for axis in axes if (value := axis.read(each.constants)) is not None}
+        values = axis_values(trials.axes, each.constants)
         _, (doubt,) = surface.predict(surface.columns.rows([values]))
         _, (doubt_before,) = without.predict(without.columns.rows([values]))
         assert doubt < doubt_before

@@ -13,7 +13,7 @@ from loop.program.constants import Value, find_constants
 from loop.proposers.protocol import Context
 from loop.proposers.search.history import SearchHistory, read_history
 from loop.proposers.search.memory import memory_of
-from loop.proposers.search.space import Moves, Program, Scalar, find_axes, read_program
+from loop.proposers.search.space import BestProgram, Moves, Scalar, find_axes, read_program
 from loop.proposers.search.suggest import suggest
 from tests.loop.proposers.contexts import context_of, trial
 
@@ -36,16 +36,16 @@ PROGRAM = textwrap.dedent(
 )
 
 
-def program_of(source: str = PROGRAM, frozen: tuple[str, ...] = ()) -> Program:
+def program_of(source: str = PROGRAM, frozen: tuple[str, ...] = ()) -> BestProgram:
     return read_program(source, FILES, frozen)
 
 
-def moves(program: Program, **values: Scalar) -> Moves:
+def moves(program: BestProgram, **values: Scalar) -> Moves:
     axes = {axis.key[0]: axis for axis in find_axes(program.constants, ())}
     return tuple((axes[name], value) for name, value in values.items())
 
 
-def history_of(program: Program, *, device: str = "", peak: float | None = None) -> SearchHistory:
+def history_of(program: BestProgram, *, device: str = "", peak: float | None = None) -> SearchHistory:
     values: dict[str, object] = dict(program.present)
     baseline = trial(0, "", values, 1.0, Status.KEEP)
     if peak is not None:
@@ -154,5 +154,6 @@ def test_a_constant_that_the_journal_of_an_older_release_has_not_was_not_moved()
     source = "DEPTH = 8\nlr = 0.1\nf(lr)\n"
     old = trial(0, "", {"DEPTH": 8}, 1.0, Status.KEEP)
     new = trial(1, "", {"DEPTH": 9, "lr": 0.1}, 1.1, Status.DISCARD)
-    history = read_history([old, new], find_axes(find_constants(source), ()))
+    program = program_of(source)
+    history = read_history([old, new], find_axes(program.constants, ()), program, None)
     assert history.changes == {0: {}, 1: {("DEPTH", -1): (8, 9)}}

@@ -5,7 +5,7 @@ import random
 import re
 import textwrap
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -21,8 +21,8 @@ from loop.experiment import Experiment, Family, Goal, Proposal, Status
 from loop.program.constants import Value, find_constants, replace_constants
 from loop.program.fingerprint import fingerprint
 from loop.proposers.protocol import Context, Rejection, SearchMode
-from loop.proposers.search.history import read_history
-from loop.proposers.search.space import Key, family_of, find_axes
+from loop.proposers.search.history import TrialResult, read_history
+from loop.proposers.search.space import Key, family_of, find_axes, read_program
 from loop.proposers.search.suggest import suggest
 from notifiers.text.digest import digest
 from tests.loop.proposers.contexts import context_of, trial
@@ -322,7 +322,8 @@ def test_a_single_crash_leaves_smaller_and_other_values_open() -> None:
 def test_amounts_are_to_blame_for_a_crash_together_and_proof_lifts_the_blame() -> None:
     def closed(source: str, *changed: str) -> bool:
         axes = find_axes(find_constants(source), ())
-        trials = read_history((*tries, trial_of(2, source, 1.0, Status.KEEP)), axes)
+        tried = (*tries, trial_of(2, source, 1.0, Status.KEEP))
+        trials = read_history(tried, axes, read_program(source, {}, ()), None)
         values = values_of(changed[0])
         moves = [(axis, value) for axis in axes if (value := axis.read(values)) != axis.current]
         return not trials.is_open([(axis, value) for axis, value in moves if value is not None])
@@ -379,27 +380,30 @@ def test_the_rationale_says_why_and_later_what_to_expect() -> None:
     assert all(re.fullmatch(r"a (gain|loss) of \d\.\d+ ± \d\.\d+", each.expected) for each in proposals[12:])
 
 
+def results_of(trials: Sequence[Experiment]) -> Sequence[TrialResult]:
+    program = read_program("DEPTH = 8\n", {}, ())
+    return read_history(trials, find_axes(program.constants, ()), program, None).results
+
+
 def test_a_gain_of_code_alone_is_not_put_down_to_constants() -> None:
-    axes = find_axes(find_constants("DEPTH = 8\n"), ())
     trials = [
         trial_of(0, "DEPTH = 8\n", 1.0, Status.KEEP),
         trial_of(1, "DEPTH = 8\n", 0.4, Status.KEEP),  # other code
         trial_of(2, "DEPTH = 8\n", 0.7, Status.DISCARD),  # other code, and no word on constants
         trial_of(3, "DEPTH = 9\n", 0.5, Status.DISCARD),
     ]
-    found = [(result.values["DEPTH", -1], result.value) for result in read_history(trials, axes).results]
+    found = [(result.values["DEPTH", -1], result.value) for result in results_of(trials)]
     assert found == [(8, 1.0), (8, 1.0), (9, pytest.approx(1.1))]
 
 
 def test_nothing_is_learnt_from_a_number_that_is_not_believed() -> None:
-    axes = find_axes(find_constants("DEPTH = 8\n"), ())
     rejected = replace(trial_of(1, "DEPTH = 9\n", 0.1, Status.DISCARD), invalidated=Invalidated.REJECTED)
     trials = [
         trial_of(0, "DEPTH = 8\n", 1.0, Status.KEEP),
         rejected,
         trial_of(2, "DEPTH = 9\n", 0.2, Status.QUARANTINE),
     ]
-    assert [result.value for result in read_history(trials, axes).results] == [1.0]
+    assert [result.value for result in results_of(trials)] == [1.0]
 
 
 def test_a_run_that_asks_for_less_code_gets_a_change_of_constants_as_ever() -> None:
