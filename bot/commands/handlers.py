@@ -31,8 +31,8 @@ from loop.results.report import RunStatus, run_status
 from loop.store.events import last_event_of
 from loop.store.experiments import read_rows
 from loop.text import without_secrets
-from notifiers.charts import ChartError, chart_of
-from notifiers.charts.warm_worker import WarmWorker
+from notifiers.charts import WarmWorker, chart_of
+from notifiers.charts.scene import ChartError
 from notifiers.delivery.preferences import PreferenceStore, Verbosity, describe
 from notifiers.message import Button, Message, Reply
 from notifiers.text.certainty import certified_line

@@ -23,7 +23,7 @@ from loop.experiment import Goal
 from loop.gain import number
 from loop.results.report import Gain
 from loop.text import one_line
-from notifiers.charts import EXPERIMENT, GAINS, Point, Scene, Tick, x_ticks, y_ticks
+from notifiers.charts.scene import EXPERIMENT, GAINS, Point, Scene, Tick, x_ticks, y_ticks
 from notifiers.text.words import whole_changes
 
 WIDTH, HEIGHT = 1280, 1120
@@ -158,8 +158,10 @@ def _list_gains(figure: Figure, gains: Sequence[Gain], goal: Goal, like: float |
 
 
 def _plot(axes: Axes, scene: Scene) -> None:
-    few = _count(scene) < 150
-    size = 7.0 if few else 4.5 if _count(scene) < 1500 else 2.5
+    of_each = (scene.kept, scene.discarded, scene.crashed, scene.quarantined, scene.rejected)
+    count = sum(map(len, of_each))
+    few = count < 150
+    size = 7.0 if few else 4.5 if count < 1500 else 2.5
     shown = [point for point in scene.discarded if scene.low <= point[1] <= scene.high]
     above = [number for number, value in scene.discarded if value > scene.high]
     below = [number for number, value in scene.discarded if value < scene.low]
@@ -179,11 +181,13 @@ def _plot(axes: Axes, scene: Scene) -> None:
     halo = {"markeredgecolor": "white", "markeredgewidth": 1.0} if few else {}
     mark(scene.kept, "o", _KEPT, f"{len(scene.kept):,} kept", markersize=size + 1.5, zorder=3, **halo)
     mark(shown, "o", _DISCARDED, f"{len(scene.discarded):,} discarded")
-    doubted = [(number, min(scene.high, max(scene.low, value))) for number, value in scene.quarantined]
-    hollow = {"markerfacecolor": "none", "markeredgecolor": _DOUBTED, "markeredgewidth": 1.6, "zorder": 3}
-    mark(doubted, "D", _DOUBTED, f"{len(doubted):,} in quarantine", **hollow)
-    rejected = [(number, min(scene.high, max(scene.low, value))) for number, value in scene.rejected]
-    mark(rejected, "D", _CRASHED, f"{len(rejected):,} rejected", **{**hollow, "markeredgecolor": _CRASHED})
+    for points, colour, word in (
+        (scene.quarantined, _DOUBTED, "in quarantine"),
+        (scene.rejected, _CRASHED, "rejected"),
+    ):
+        within = [(at, min(scene.high, max(scene.low, value))) for at, value in points]
+        hollow = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.6, "zorder": 3}
+        mark(within, "D", colour, f"{len(within):,} {word}", **hollow)
     if scene.repeated:
         errors = [
             [mean.value - mean.low for mean in scene.repeated],
@@ -208,13 +212,8 @@ def _plot(axes: Axes, scene: Scene) -> None:
     beside = max(0.6, 0.015 * scene.last) if by_number else 0.03 * scene.last or 0.5
     axes.set_xlim(-beside, scene.last + beside)
     _set_ticks(axes.xaxis, x_ticks(scene, _TICKS))
-    axes.yaxis.set_visible(bool(scene.kept or scene.discarded))
+    axes.yaxis.set_visible(scene.has_values)
     axes.set_xlabel(scene.axis)
-
-
-def _count(scene: Scene) -> int:
-    of_each = (scene.kept, scene.discarded, scene.crashed, scene.quarantined, scene.rejected)
-    return sum(map(len, of_each))
 
 
 def _scale_values(axes: Axes, scene: Scene) -> None:

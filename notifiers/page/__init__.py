@@ -27,9 +27,9 @@ from loop.results.ledger import Ledger, Spent
 from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.charts import headline_of, make_scene, timed
-from notifiers.page.drawing import Drawing, draw_chart, draw_slices
-from notifiers.text.certainty import certified_line, doubtful_lines
+from notifiers.charts.scene import make_scene, timed
+from notifiers.page.drawing import draw_chart, draw_slices, with_minus
+from notifiers.text.certainty import certainty_lines
 from notifiers.text.words import duration, money
 
 if TYPE_CHECKING:
@@ -98,37 +98,37 @@ def listed(rows: Sequence[Row]) -> Sequence[Row]:
 def page(content: Content, *, made_at: datetime) -> str:
     """Return the page as HTML; times are shown in the zone of `made_at`."""
     report, rows, shown = content.report, content.rows, listed(content.rows)
-    title, base = content.title, _base(content)
     style, script = (_PARTS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    scene = make_scene(rows, metric=report.metric, goal=report.goal, title=title, listed=shown)
-    headline, moved = headline_of(report)
-    charts: dict[str, tuple[Drawing, Drawing | None]] = {}
-    if scene.has_points:
-        charts = {name: (draw_chart(scene, *size), None) for name, size in _SIZES.items()}
-        if any(row.ended_at for row in rows):
-            by_time = timed(scene, rows)
-            charts = {name: (each, draw_chart(by_time, *_SIZES[name])) for name, (each, _) in charts.items()}
+    scene = make_scene(rows, metric=report.metric, goal=report.goal, title=content.title, listed=shown)
+    by_time = timed(scene, rows) if any(row.ended_at for row in rows) else None
+    charts = {
+        name: (draw_chart(scene, *size), by_time and draw_chart(by_time, *size))
+        for name, size in _SIZES.items()
+        if scene.has_points
+    }
+    constants = {number: flat(detail.constants) for number, detail in content.details.items()}
+    base = _base([*constants.values()])
     gains = {gain.number: gain for gain in report.gains}
     return _template().render(
-        title=title,
+        title=content.title,
         report=report,
-        headline=headline,
-        moved=moved.replace("-", "−"),
+        headline=scene.headline,
+        moved=with_minus(scene.change),
         facts=_facts(content),
-        certain=_certain(content.certainty),
+        certain=certainty_lines(content.certainty) if content.certainty else [],
         charts=charts,
-        tooltips={row.number: _tooltip(row) for row in shown},
+        tooltips={row.number: _tooltip(row, report.like) for row in shown},
         left_out=_left_out(len(rows), len(shown)),
         rows=_with_changes(content, shown),
         lineage=[(row, gains.get(row.number)) for row in reversed(shown) if row.status == "keep"],
         slices=_slices(content.ledger) if content.ledger else [],
         provenance=content.provenance,
         moves=_moves(content),
-        graphs=draw_slices(content.moves, _constants(content).get(report.best_number or 0, {}), report.like),
+        graphs=draw_slices(content.moves, constants.get(report.best_number or 0, {}), report.like),
         data={
             "metric": report.metric,
             "base": base,
-            "experiments": _details(content, shown, base, made_at.tzinfo),
+            "experiments": _details(content, shown, constants, base, made_at.tzinfo),
         },
         style=style,
         script=script,
@@ -136,7 +136,7 @@ def page(content: Content, *, made_at: datetime) -> str:
         script_hash=_hash(script),
         made_at=f"{made_at:%Y-%m-%d %H:%M %Z}",
         number=lambda value: number(value, report.like),
-        signed=lambda value: signed(value, report.like).replace("-", "−"),
+        signed=lambda value: with_minus(signed(value, report.like)),
     )
 
 
@@ -154,8 +154,8 @@ def _template() -> Template:
     return templates.get_template("page.html")
 
 
-def _tooltip(row: Row) -> str:
-    value = row.status.value if row.value is None else f"{number(row.value)}, {row.status}"
+def _tooltip(row: Row, like: float | None) -> str:
+    value = row.status.value if row.value is None else f"{number(row.value, like)}, {row.status}"
     return f"#{row.number} · {value}\n{one_line(row.description, 120)}"
 
 
@@ -171,13 +171,13 @@ def _left_out(made: int, shown: int) -> str:
 
 
 def _with_changes(content: Content, shown: Sequence[Row]) -> list[tuple[Row, str]]:
-    before = bests_before(content.rows, content.report.goal)
-    bests = {row.number: best for row, best in zip(content.rows, before, strict=True)}
-    return [
-        (row, "" if row.value is None or best is None else change(best, row.value).replace("-", "−"))
-        for row in shown
-        for best in (bests[row.number],)
-    ]
+    """Return the rows with the change from the best before each, empty without a number."""
+    changes = {
+        row.number: with_minus(change(best, row.value))
+        for row, best in zip(content.rows, bests_before(content.rows, content.report.goal), strict=True)
+        if row.value is not None and best is not None
+    }
+    return [(row, changes.get(row.number, "")) for row in shown]
 
 
 def _facts(content: Content) -> list[tuple[str, str]]:
@@ -200,12 +200,6 @@ def _facts(content: Content) -> list[tuple[str, str]]:
     if report.dollars_per_thousandth:
         facts.append((money(report.dollars_per_thousandth), f"per {step(report.like):g} {report.metric}"))
     return facts
-
-
-def _certain(certainty: Certainty | None) -> list[str]:
-    if certainty is None:
-        return []
-    return [line for line in (certified_line(certainty), *doubtful_lines(certainty)) if line]
 
 
 def _slices(ledger: Ledger) -> list[dict[str, object]]:
@@ -251,22 +245,18 @@ def _ends(move: Move) -> tuple[float, float]:
 
 def _effect(move: Move, like: float | None) -> str:
     known = move.half is not None
-    text = with_error(move.effect, move.half or 0.0, like, sign="+") if known else signed(move.effect, like)
-    return text.replace("-", "−")
+    return with_minus(
+        with_error(move.effect, move.half or 0.0, like, sign="+") if known else signed(move.effect, like)
+    )
 
 
-def _constants(content: Content) -> dict[int, dict[str, object]]:
-    return {number: flat(detail.constants) for number, detail in content.details.items()}
-
-
-def _base(content: Content) -> dict[str, str]:
+def _base(programs: Sequence[Mapping[str, object]]) -> dict[str, str]:
     """Return the constants of the first program that are not the same in all of them."""
-    known = [found for found in _constants(content).values() if found]
-    first = known[0] if known else {}
+    first = next(filter(None, programs), {})
     return {
         name: _written(value)
         for name, value in first.items()
-        if any(found.get(name, value) != value for found in known)
+        if any(constants.get(name, value) != value for constants in programs)
     }
 
 
@@ -275,10 +265,13 @@ def _written(value: object) -> str:
 
 
 def _details(
-    content: Content, rows: Sequence[Row], base: Mapping[str, str], zone: tzinfo | None
+    content: Content,
+    rows: Sequence[Row],
+    constants: Mapping[int, Mapping[str, object]],
+    base: Mapping[str, str],
+    zone: tzinfo | None,
 ) -> list[dict[str, object]]:
-    each = _TEXT_CHARACTERS // max(1, len(rows))
-    constants = _constants(content)
+    each, like = _TEXT_CHARACTERS // max(1, len(rows)), content.report.like
     head: int | None = None
     shown = []
     for row in rows:
@@ -294,7 +287,7 @@ def _details(
             else "",
             "trained": duration(row.training_seconds) if row.training_seconds else "",
             "memory": f"{row.memory_gb:.1f} GB" if row.memory_gb else "",
-            "repeats": ", ".join("crash" if n is None else number(n, row.value) for n in row.repeats),
+            "repeats": ", ".join("crash" if n is None else number(n, like) for n in row.repeats),
             "lines": f"+{row.lines_added} −{row.lines_removed}" if row.lines_added is not None else "",
             "cost": money(row.cost.dollars) if row.cost and row.cost.dollars else "",
             "commit": row.commit,
@@ -305,7 +298,7 @@ def _details(
                 "number": row.number,
                 "title": row.description,
                 "status": row.status.value,
-                "value": "" if row.value is None else number(row.value),
+                "value": "" if row.value is None else number(row.value, like),
                 "rationale": detail.rationale,
                 "facts": [[name, text] for name, text in facts.items() if text],
                 "diff": _shortened(detail.diff, min(_DIFF_CHARACTERS, each)),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from loop.experiment import Goal
 from loop.gain import signed
 from loop.results.constants import Move, Try, Way
-from notifiers.charts import EXPERIMENT, Point, Scene, x_ticks, y_ticks
+from notifiers.charts.scene import EXPERIMENT, Point, Scene, x_ticks, y_ticks
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 14, 48  # around the plot, in units of the drawing
 _EDGE = 18  # above and below the values; crashes are marked there
@@ -57,6 +57,10 @@ class Drawing:
     bend: float | None
     axes: str
     others: str = ""
+
+
+def with_minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
@@ -187,5 +191,5 @@ def _slice(name: str, tries: Sequence[Try], present: object, like: float | None)
         zero=y(0.0),
         present=x(values[-1]) if len(values) > len(tries) else None,
         x_labels=(f"{first:g}", f"{last:g}"),
-        y_labels=(signed(low, like).replace("-", "−"), signed(high, like).replace("-", "−")),
+        y_labels=(with_minus(signed(low, like)), with_minus(signed(high, like))),
     )

@@ -90,6 +90,10 @@ def _doubt(found: Certified) -> str:
     return "" if found.low > 0 else ": no gain is certain"
 
 
+def certainty_lines(certainty: Certainty) -> list[str]:
+    return [line for line in (certified_line(certainty), *doubtful_lines(certainty)) if line]
+
+
 def certified_line(certainty: Certainty) -> str:
     """Return what is certified, empty where nothing is."""
     if certainty.certified is None:

@@ -11,10 +11,10 @@ from loop.experiment import Cost, Run, RunState
 from loop.gain import change, is_visible, number, signed, step
 from loop.proposers.protocol import SearchMode
 from loop.results.ledger import Bill, Ledger, Spent
-from loop.results.report import Report, WakeUpReport
+from loop.results.report import Gain, Report, WakeUpReport
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.certainty import certified_line, doubtful_lines
+from notifiers.text.certainty import certainty_lines
 from notifiers.text.words import (
     capital,
     duration,
@@ -133,6 +133,22 @@ def _headline(report: Report) -> list[str]:
     return [*(before or [nothing]), *counts]
 
 
+def headline_of(report: Report) -> tuple[str, str]:
+    """Return the best before and after, or why there is none; then the change, empty where there is none."""
+    if report.experiments == 0:
+        return "no results yet", ""
+    if report.best is None:
+        if report.keep:
+            return f"what was kept has no {report.metric}", ""
+        return ("nothing was kept" if report.discard else f"no {report.metric} yet"), ""
+    best = number(report.best, report.like)
+    if report.baseline is None:
+        return f"{best} at #{report.best_number}", ""
+    if report.gain:
+        return f"{number(report.baseline)} → {best}", change(report.baseline, report.best)
+    return f"{best}{_unbeaten(report)}", ""
+
+
 def _counts(report: Report) -> list[str]:
     """Return what became of all that was made; the baseline is no gain."""
     gains = [plural(len(report.gains), "improvement")] if report.gains else []
@@ -155,8 +171,11 @@ def _best(report: Report) -> str:
         )
     if report.before is not None:
         return _metric(report, before, ", unchanged")
-    told = ", the baseline" if report.experiments == 1 else "; nothing beat the baseline"
-    return _metric(report, report.best, told)
+    return _metric(report, report.best, _unbeaten(report))
+
+
+def _unbeaten(report: Report) -> str:
+    return ", the baseline" if report.experiments == 1 else "; nothing beat the baseline"
 
 
 def _whole(night: WakeUpReport) -> list[str]:
@@ -172,12 +191,15 @@ def _whole(night: WakeUpReport) -> list[str]:
 def _certain(night: WakeUpReport) -> list[str]:
     if night.certainty is None:
         return []
-    line = certified_line(night.certainty)
-    return [*([_long(line)] if line else []), *map(_long, doubtful_lines(night.certainty))]
+    return [_long(line) for line in certainty_lines(night.certainty)]
+
+
+def visible_gains(report: Report) -> tuple[Gain, ...]:
+    return tuple(gain for gain in report.gains if is_visible(gain.gain, report.like))
 
 
 def _gains(report: Report, width: int) -> list[str]:
-    gains = [gain for gain in report.gains if is_visible(gain.gain, report.like)][:_GAINS]
+    gains = visible_gains(report)[:_GAINS]
     if not gains:
         return []
     lines = []

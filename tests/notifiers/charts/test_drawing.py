@@ -16,8 +16,9 @@ from matplotlib.transforms import BboxBase
 
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts import GAINS, Scene, drawing, make_scene
+from notifiers.charts import drawing
 from notifiers.charts.drawing import HEIGHT, WIDTH, draw, make_figure, style
+from notifiers.charts.scene import GAINS, Scene, make_scene, timed
 from tests import demo
 from tests.notifiers.nights import night, row
 
@@ -164,12 +165,17 @@ def test_the_first_gain_has_its_number_even_where_there_is_no_room() -> None:
 def test_the_axis_may_be_the_time() -> None:
     times = [1e9 + 1800 * n for n in range(5)]
     rows = [replace(row(n, 1 - n / 10), started_at=times[n], ended_at=times[n + 1]) for n in range(4)]
-    scene = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
+    scene = timed(make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12"), rows)
     assert [at for at, _ in scene.kept] == [0.5, 1.0, 1.5, 2.0]
     with style():
         figure = make_figure(scene)
     check_texts(figure)
     assert figure.axes[0].get_xlabel() == "hours since the start"
+
+
+def test_a_result_that_is_in_quarantine_has_an_axis_also_where_it_is_alone() -> None:
+    assert figure_of([row(0, 1.0, Status.QUARANTINE)]).axes[0].yaxis.get_visible()
+    assert not figure_of([row(0, None, Status.CRASH)]).axes[0].yaxis.get_visible()
 
 
 def test_what_no_font_can_show_is_left_out() -> None:

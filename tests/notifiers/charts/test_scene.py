@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts import Scene, make_scene, sparkline, x_ticks
+from notifiers.charts.scene import Scene, make_scene, sparkline, timed, x_ticks
 from tests.notifiers.nights import night, row
 
 DISCARD, CRASH = Status.DISCARD, Status.CRASH
@@ -131,7 +131,7 @@ def test_repeats_give_the_noise_and_the_means_of_what_was_kept() -> None:
     discarded = replace(row(2, 1.1, DISCARD), repeats=(1.1, 1.12))
     made = scene(again, once, discarded)
     (mean,) = made.repeated
-    assert mean.number == 0
+    assert mean.at == 0
     assert mean.value == pytest.approx(1.03)
     assert (mean.low, mean.high) == pytest.approx((1.03 - 0.12706, 1.03 + 0.12706))
     assert 0.01 < made.noise < 0.06
@@ -152,6 +152,21 @@ def test_a_line_of_blocks_falls_with_the_best_and_gives_a_plateau_its_room() -> 
 def test_hours_have_ticks_between_them_and_experiments_have_none() -> None:
     rows = [replace(row(n, 1 - n / 10), started_at=1e9, ended_at=1e9 + 600.0 * n) for n in range(4)]
     numbered = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12")
-    timed = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
     assert [label for _, label in x_ticks(numbered, 6)] == ["0", "1", "2", "3"]
-    assert [label for _, label in x_ticks(timed, 6)] == ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5"]
+    hours = timed(numbered, rows)
+    assert [label for _, label in x_ticks(hours, 6)] == [
+        "0.0",
+        "0.1",
+        "0.2",
+        "0.3",
+        "0.4",
+        "0.5",
+    ]
+
+
+def test_by_time_the_running_best_goes_forward_also_where_lanes_end_in_another_order() -> None:
+    ends = {0: 3600.0, 1: 10800.0, 2: 7200.0}
+    rows = [replace(row(n, 1 - n / 10), started_at=1e9, ended_at=1e9 + end) for n, end in ends.items()]
+    corners = timed(scene(*rows), rows).best
+    assert [at for at, _ in corners] == sorted(at for at, _ in corners)
+    assert corners[-1] == (3.0, 0.8)

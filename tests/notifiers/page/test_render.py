@@ -18,7 +18,7 @@ from loop.evidence import Certified, Invalidated
 from loop.experiment import Goal, Status
 from loop.results.constants import Move, Try, Way
 from loop.results.report import make_report
-from notifiers.charts import make_scene
+from notifiers.charts.scene import make_scene
 from notifiers.page import Content, Detail, page
 from notifiers.page.drawing import draw_chart, draw_slices
 from tests.notifiers.page_night import HOSTILE, night_of
