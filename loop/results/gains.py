@@ -59,11 +59,12 @@ def reason_of(decided: Experiment | Row, goal: Goal) -> str:
 def bests_before(rows: Iterable[Row], goal: Goal, best: float | None = None) -> Iterator[float | None]:
     """Yield for each row the best kept value before it, None while there is none.
 
-    `best` is the one before the first row.
+    That is the recorded one: lanes do not decide in the order of numbers. Where nothing is recorded it is of
+    the rows before it, `best` before the first.
     """
     better = min if goal is Goal.MINIMIZE else max
     for row in rows:
-        yield best
+        yield best if row.best_before is None else row.best_before
         if row.status is Status.KEEP and row.value is not None:
             best = row.value if best is None else better(best, row.value)
 
