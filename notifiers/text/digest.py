@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import assert_never
+from typing import Any, assert_never
 
 from loop.evaluation.noise import Noise
 from loop.evidence import Invalidated, Wish
@@ -25,9 +25,19 @@ from loop.experiment import (
 from loop.gain import change, number
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.certainty import certainty_text, repeat_text, sureness
+from notifiers.text.certainty import certainty_text, sureness
 from notifiers.text.notification import Notification, summary_buttons
-from notifiers.text.words import capital, duration, family_text, money, period, plural, reason_in, state_text
+from notifiers.text.words import (
+    PARTICIPLES,
+    capital,
+    duration,
+    family_text,
+    money,
+    period,
+    plural,
+    reason_in,
+    state_text,
+)
 
 _DESCRIPTION = 240  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
@@ -106,47 +116,52 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
     if event.kind is EventKind.DECIDED and experiment is not None:
         known = event.data.get("noise")
         return digest(experiment, run=run, noise=Noise(*known) if isinstance(known, list) else None)
-    if event.kind is EventKind.WISHED:
-        wish = Wish(str(event.data["wish"])) if event.data["wish"] else None
-        return Message(wish_text(event.number or 0, wish, str(event.data["name"])))
-    if event.kind in (EventKind.ACCEPTED, EventKind.REJECTED):
-        return Message(_corrected(event))
-    return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
+    return Message(_sentence(event, run))
 
 
 _PREDICATES = {
+    EventKind.NOTED: "",
     EventKind.RUN_RECOVERED: " recovered",
     EventKind.NEEDS_ATTENTION: " needs you",
     EventKind.REMINDED: " still needs you",
 }
 
 
-def _sentence(event: Event, run: Run, reason: str) -> str:
+def _sentence(event: Event, run: Run) -> str:
+    data, number = event.data, event.number or 0
+    reason = one_line(str(data.get("reason", "")), _SENTENCE)
     match event.kind:
         case EventKind.RUN_STARTED:
-            return started_text(run, _remarks(event))
+            return started_text(run, _list(data.get("remarks", [])))
         case EventKind.RUN_STATE:
-            return f"Run {run.tag} {_turn(event.data)}"
+            return f"Run {run.tag} {_turn(data)}"
         case EventKind.INTERRUPTED:
-            return _because(f"Experiment #{event.number} will be trained again", reason)
-        case EventKind.REPEATED | EventKind.REPEAT_GIVEN_UP | EventKind.REPEAT_PUT_BACK:
-            return repeat_text(event)
-        case EventKind.CERTIFIED | EventKind.PRUNED:
+            return _because(f"Experiment #{number} will be trained again", reason)
+        case (
+            EventKind.REPEATED
+            | EventKind.REPEAT_GIVEN_UP
+            | EventKind.REPEAT_PUT_BACK
+            | EventKind.CERTIFIED
+            | EventKind.PRUNED
+        ):
             return certainty_text(event, run)
+        case EventKind.ACCEPTED | EventKind.REJECTED:
+            return corrected_text(event.kind, number, _list(data["retried"]), name=str(data["name"]))
+        case EventKind.WISHED:
+            return wish_text(number, Wish(str(data["wish"])) if data["wish"] else None, str(data["name"]))
         case EventKind.RUN_RETAGGED:
-            return retagged_text(str(event.data["old"]), str(event.data["new"]))
+            return retagged_text(str(data["old"]), str(data["new"]))
         case EventKind.WAKE_UP:
             return f"Good morning. /summary reports on run {run.tag}"
         case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION | EventKind.REMINDED:
-            return _because(f"Run {run.tag}{_PREDICATES.get(event.kind, '')}", reason)
+            return _because(f"Run {run.tag}{_PREDICATES[event.kind]}", reason)
         case _:
             raise ValueError(f"no message about {event.kind}")
 
 
-def _corrected(event: Event) -> str:
-    retried = event.data["retried"]
-    assert isinstance(retried, list)
-    return corrected_text(event.kind, event.number or 0, retried, name=str(event.data["name"]))
+def _list(value: object) -> list[Any]:
+    assert isinstance(value, list)
+    return value
 
 
 def corrected_text(kind: EventKind, number: int, retried: Sequence[int], *, name: str = "") -> str:
@@ -185,31 +200,22 @@ def started_text(run: Run, remarks: Sequence[str] = ()) -> str:
     return "\n".join((*lines, *map(capital, remarks)))
 
 
-def _remarks(event: Event) -> Sequence[str]:
-    found = event.data.get("remarks", [])
-    assert isinstance(found, list)
-    return found
-
-
 def retagged_text(old: str, new: str) -> str:
     return f"Run {old} is now {new}\nBranch: autoresearch/{new}"
 
 
+_TURNS = {
+    RunState.RUNNING: "resumed",
+    RunState.PAUSING: "is about to pause",
+    RunState.PAUSED: "paused",
+    RunState.DONE: "is done",
+    RunState.STOPPED: "stopped",
+}
+
+
 def _turn(data: Mapping[str, object]) -> str:
     """Return what became of a run: `paused by ada`."""
-    match RunState(str(data["state"])):
-        case RunState.RUNNING:
-            word = "resumed"
-        case RunState.PAUSING:
-            word = "is about to pause"
-        case RunState.PAUSED:
-            word = "paused"
-        case RunState.DONE:
-            word = "is done"
-        case RunState.STOPPED:
-            word = "stopped"
-        case state:
-            assert_never(state)
+    word = _TURNS[RunState(str(data["state"]))]
     facts = reason_in(data)
     return one_line(
         state_text(word, facts) if facts else _because(word, str(data.get("reason", ""))), _SENTENCE
@@ -330,23 +336,7 @@ def _counts(news: Sequence[Notification]) -> str:
 
 def _statuses(news: Sequence[Notification]) -> str:
     counts = Counter(experiment.status for experiment in _experiments(news))
-    return ", ".join(f"{counts[status]:,} {_participle(status)}" for status in Status if counts[status])
-
-
-def _participle(status: Status) -> str:
-    match status:
-        case Status.KEEP:
-            return "kept"
-        case Status.DISCARD:
-            return "discarded"
-        case Status.CRASH:
-            return "crashed"
-        case Status.SKIP:
-            return "skipped"
-        case Status.QUARANTINE:
-            return "in quarantine"
-        case _:
-            assert_never(status)
+    return ", ".join(f"{counts[status]:,} {PARTICIPLES[status]}" for status in Status if counts[status])
 
 
 def _best(news: Sequence[Notification]) -> list[str]:

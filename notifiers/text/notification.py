@@ -163,9 +163,8 @@ def _state(event: Event) -> RunState | None:
     return RunState(str(event.data["state"])) if event.kind is EventKind.RUN_STATE else None
 
 
+_MOST_REMOVED = 8  # by one button, whose command may have 64 bytes
 _PLOT = Button("Plot", "/plot")
-_SKIP = Button("Skip", "/skip")
-_STATUS = Button("Status", "/status")
 _IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}  # what the buttons are called under a report
 
 
@@ -180,18 +179,22 @@ def buttons_under(news: Notification) -> tuple[Row, ...]:
         number = int(str(news.event.data["key"]))
         looking = Button("Diff", f"/diff {number}"), Button("Log", f"/log {number}")
         return ((*_accept_or_reject(number), *looking),)
-    if news.event.kind is EventKind.PRUNED and (found := removable_in(news.event)):
+    if news.event.kind is EventKind.PRUNED and (removable := news.event.data["removable"]):
+        assert isinstance(removable, list)
+        found = removable[:_MOST_REMOVED]
         shown = ", ".join(f"#{number}" for number in found)
         return ((Button(f"Remove {shown}", f"/prune {' '.join(map(str, found))}"),),)
     if news.topic in (Topic.ATTENTION, Topic.RECOVERY):
-        return ((_STATUS, *_pause_or_resume(state)),)
+        return ((Button("Status", "/status"), *_pause_or_resume(state)),)
     return (_pause_or_resume(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
 
 
 def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
     """Return the rows under what is said of one experiment: to look at it, and to say what follows of it."""
     number, status = experiment.number, experiment.status
-    looking, steering = _diff_and_log(experiment), ()
+    steering: Row = ()
+    looking: Row = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
+    looking += (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # else it was never trained
     if state is RunState.STOPPED:
         return (looking,) if looking else ()
     if status in (Status.KEEP, Status.DISCARD):
@@ -201,7 +204,8 @@ def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ..
     if number:
         more = () if status is Status.CRASH else (Button("More like this", f"/more {number}"),)
         steering = (*more, Button("Never again", f"/never {number}"))
-    return tuple(filter(None, (_decision(experiment), looking, steering)))
+    decision = _accept_or_reject(number) if status is Status.QUARANTINE else ()
+    return tuple(filter(None, (decision, looking, steering)))
 
 
 def named_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
@@ -211,16 +215,6 @@ def named_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
         return replace(button, label=f"{button.label.removesuffix(' this')} #{experiment.number}")
 
     return tuple(tuple(map(named, row)) for row in experiment_buttons(experiment, state))
-
-
-_MOST_REMOVED = 8  # a button's command has 64 bytes
-
-
-def removable_in(event: Event) -> list[int]:
-    """Return the keeps without a measurable gain that an event about a prune names."""
-    found = event.data["removable"]
-    assert isinstance(found, list)
-    return found[:_MOST_REMOVED]
 
 
 def summary_buttons(state: RunState) -> tuple[Row, ...]:
@@ -247,18 +241,8 @@ def card_buttons(state: RunState) -> tuple[Row, ...]:
     looking = (Button("Refresh", "/status"), _PLOT)
     if state is RunState.STOPPED:
         return (looking,)
-    return ((*_pause_or_resume(state), *_skip(state), Button("Stop", "/stop")), looking)
-
-
-def _diff_and_log(experiment: Experiment) -> Row:
-    number = experiment.number
-    diff = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
-    log = (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # skipped before it was trained
-    return diff + log
-
-
-def _decision(experiment: Experiment) -> Row:
-    return _accept_or_reject(experiment.number) if experiment.status is Status.QUARANTINE else ()
+    skip = (Button("Skip", "/skip"),) if state in (RunState.RUNNING, RunState.PAUSING) else ()
+    return ((*_pause_or_resume(state), *skip, Button("Stop", "/stop")), looking)
 
 
 def _accept_or_reject(number: int) -> Row:
@@ -279,7 +263,3 @@ def _pause_or_resume(state: RunState) -> Row:
             return ()
         case _:
             assert_never(state)
-
-
-def _skip(state: RunState) -> Row:
-    return (_SKIP,) if state in (RunState.RUNNING, RunState.PAUSING) else ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
-from typing import assert_never
 
 from loop.experiment import Cost, Run, RunState
 from loop.gain import change, is_visible, number, signed, step
@@ -41,6 +40,13 @@ _LOST = {
     Spent.WAITING: "paused",
     Spent.BOT_DOWN: "bot down",
     Spent.MACHINE_DOWN: "machine down",
+}
+_STATES = {
+    RunState.RUNNING: "Still running",
+    RunState.PAUSING: "Pausing after this experiment",
+    RunState.PAUSED: "Paused",
+    RunState.DONE: "Done",
+    RunState.STOPPED: "Stopped",
 }
 _SEARCH_MODES = {
     SearchMode.COMBINATION: "combining near misses",
@@ -269,10 +275,8 @@ def _calls(night: WakeUpReport) -> list[str]:
 def _state(run: Run | None, told: str) -> list[str]:
     if told or run is None:
         return [told] if told else []
-    state = _state_word(run.state)
-    if run.state is RunState.RUNNING:
-        return [state]
-    return [_long(state_text(state, run.reason))]
+    reason = None if run.state is RunState.RUNNING else run.reason
+    return [_long(state_text(_STATES[run.state], reason))]
 
 
 def _look_at(night: WakeUpReport, told: str) -> list[str]:
@@ -288,22 +292,6 @@ def _fit(line: str) -> str:
 
 def _long(line: str) -> str:
     return one_line(line, 2 * WIDTH)
-
-
-def _state_word(state: RunState) -> str:
-    match state:
-        case RunState.RUNNING:
-            return "Still running"
-        case RunState.PAUSING:
-            return "Pausing after this experiment"
-        case RunState.PAUSED:
-            return "Paused"
-        case RunState.DONE:
-            return "Done"
-        case RunState.STOPPED:
-            return "Stopped"
-        case _:
-            assert_never(state)
 
 
 # What it cost

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import assert_never
 
 from loop.evidence import Wish
 from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
@@ -38,6 +37,14 @@ _LINE = 60  # characters of a description in one line
 _LANE = 40  # likewise where it stands beside others
 _REASON = 300
 _CELLS = 10
+_STAGES = {
+    Stage.PROPOSED: "proposed",
+    Stage.COMMITTED: "waiting to train",
+    Stage.TRAINING: "training",
+    Stage.MEASURED: "being evaluated",
+    Stage.EVALUATED: "being evaluated",
+    Stage.DECIDED: "decided",
+}
 _ENOUGH = 5  # experiments from which a rate means something
 _IDEA = 80  # characters of one, and of a description beside it
 _LESSON_REASON = 60
@@ -137,7 +144,7 @@ def lane_line(lane: LaneStatus, zone: tzinfo) -> str:
     if lane.experiment is not None and lane.stage is not None:
         again = "repeat of " if lane.repeat else ""
         what = f"{again}#{lane.experiment} {one_line(lane.description or '', _LANE)}"
-        parts += [what, _progress_of(lane.stage, lane.progress, lane.training_since, zone)]
+        parts += [what, _progress(lane, zone)]
     return f"{name}: {' · '.join(parts)}"
 
 
@@ -169,16 +176,12 @@ def _waiting(status: RunStatus, waits_for: str) -> str:
     return one_line(waits_for, _REASON)
 
 
-def _progress(status: RunStatus, zone: tzinfo) -> str:
-    assert status.stage is not None
-    return _progress_of(status.stage, status.progress, status.training_since, zone)
-
-
-def _progress_of(stage: Stage, progress: Progress | None, training_since: float | None, zone: tzinfo) -> str:
-    if progress is not None:
-        return _bar_and_numbers(progress)
-    since = "" if training_since is None else f" since {_time(training_since, zone)}"
-    return f"{_stage(stage)}{since}"
+def _progress(of: RunStatus | LaneStatus, zone: tzinfo) -> str:
+    assert of.stage is not None
+    if of.progress is not None:
+        return _bar_and_numbers(of.progress)
+    since = "" if of.training_since is None else f" since {_time(of.training_since, zone)}"
+    return f"{_STAGES[of.stage]}{since}"
 
 
 def _bar_and_numbers(progress: Progress) -> str:
@@ -195,22 +198,6 @@ def _bar_and_numbers(progress: Progress) -> str:
 def bar(percent: float) -> str:
     full = int(max(0.0, min(100.0, percent)) * _CELLS / 100)
     return "█" * full + "░" * (_CELLS - full)
-
-
-def _stage(stage: Stage) -> str:
-    match stage:
-        case Stage.PROPOSED:
-            return "proposed"
-        case Stage.COMMITTED:
-            return "waiting to train"
-        case Stage.TRAINING:
-            return "training"
-        case Stage.MEASURED | Stage.EVALUATED:
-            return "being evaluated"
-        case Stage.DECIDED:
-            return "decided"
-        case _:
-            assert_never(stage)
 
 
 def _best(status: RunStatus, zone: tzinfo) -> str:

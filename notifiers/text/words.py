@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import assert_never
 
-from loop.experiment import Actor, Cause, Family, Reason
+from loop.experiment import Actor, Cause, Family, Reason, Status
 from loop.results.report import Report, RunStatus
 from loop.text import one_line
 
@@ -25,6 +25,16 @@ def money(dollars: float) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """Return `1 crash`, `2 crashes`; `many` where it is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+PARTICIPLES = {
+    Status.KEEP: "kept",
+    Status.DISCARD: "discarded",
+    Status.CRASH: "crashed",
+    Status.SKIP: "skipped",
+    Status.QUARANTINE: "in quarantine",
+}
+"""What was done to an experiment with such a verdict."""
 
 
 def tally(counted: Report | RunStatus) -> list[str]:

@@ -25,7 +25,7 @@ from loop.experiment import EventKind, RunState, Status
 from loop.proposers.people import IDEA_CHARACTERS, read_ideas
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
-from notifiers.delivery.preferences import PreferenceStore, usual_preferences
+from notifiers.delivery.preferences import Preferences, PreferenceStore
 from notifiers.message import Button, Reply
 from tests.bot.real_bot import RealBot
 from tests.loop.store.test_journal import make_experiment, make_run
@@ -56,7 +56,7 @@ class Office:
         self.handlers = CommandHandlers(
             self.host,
             found,
-            preferences=PreferenceStore(self.journal, default=usual_preferences(every=1, quiet=None)),
+            preferences=PreferenceStore(self.journal, default=Preferences()),
             chats=lambda: ["ok    Telegram: connected"],
             zone=UTC,
             now=lambda: self.now,

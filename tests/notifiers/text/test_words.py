@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from notifiers import page
+from notifiers.delivery import preferences
+from notifiers.text import digest, report, status, words
 from notifiers.text.words import (
     duration,
     money,
@@ -63,3 +68,14 @@ def test_a_period_has_its_dates_where_the_clocks_were_put_forward_over_a_day() -
     assert (
         period(start, start + 23.5 * 3600, ZoneInfo("Europe/Berlin")) == "2026-03-28 21:00 → 2026-03-29 21:30"
     )
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        *(words.PARTICIPLES, digest._TURNS, report._STATES, status._STAGES),
+        *(preferences._DIGESTS, preferences._ORDERED, page._SPENT),
+    ],
+)
+def test_a_table_of_words_has_all_that_can_be(table: Mapping[StrEnum, object]) -> None:
+    assert table.keys() == {*type(next(iter(table)))}
