@@ -71,6 +71,16 @@ class Reply:
         return cls(Message(text), for_all=True, brief=brief)
 
 
+def units(text: str) -> int:
+    """Return the length in UTF-16 code units, in which chats count."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def first_units(text: str, limit: int) -> str:
+    """Return as much of the beginning; half of a surrogate pair at the cut is left out."""
+    return text.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", "ignore")
+
+
 class ChannelError(Exception):
     """A message was not taken. The text says why, without any secret."""
 

@@ -17,7 +17,7 @@ from loop.lanes.status import LaneStatus, lane_statuses
 from loop.logs.progress import Progress
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
 from loop.results.gains import FamilyRate, bests_before, rates_of
-from loop.results.ledger import Bill, Ledger, Spent, all_of, away_seconds, read_ledger
+from loop.results.ledger import Bill, Ledger, Spent, away_seconds, read_ledger
 from loop.store.events import open_calls
 from loop.store.evidence.repeats import Repeats
 from loop.store.evidence.verdicts import are_evaluated
@@ -284,7 +284,8 @@ def read_wakeup_report(
     """
     undecided = journal.undecided(run.id)
     rows = read_rows(journal, run.id)
-    known = all_of(undecided, rows)
+    # They are read in this order: what is decided meanwhile is in both.
+    known: list[Row | Experiment] = [*undecided, *rows]
     rows = rows[: decided_by(journal, run.id, until)]
     first = 0 if since is None else decided_by(journal, run.id, since)
     spent = Budget(journal).of_run(run.id, until=until)

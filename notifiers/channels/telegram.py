@@ -33,6 +33,8 @@ from notifiers.message import (
     RateLimitedError,
     RefusedError,
     UnreachableError,
+    first_units,
+    units,
 )
 
 log = logging.getLogger(__name__)
@@ -108,11 +110,6 @@ class Part:
     buttons: bool = False
 
 
-def units(text: str) -> int:
-    """Return the length in UTF-16 code units."""
-    return len(text.encode("utf-16-le")) // 2
-
-
 def visible(text: str) -> bool:
     return any(
         character not in _UNSEEN and unicodedata.category(character) not in _UNSEEN_CATEGORIES
@@ -184,8 +181,7 @@ def _cut(text: str, room: int, limit: int) -> list[str]:
                 pieces.append("\n".join(lines))
                 lines, used, room = [], 0, limit
             else:
-                # Half of a surrogate pair at the cut is left to the next piece.
-                pieces.append(rest.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", errors="ignore"))
+                pieces.append(first_units(rest, limit))
                 rest = rest[len(pieces[-1]) :]
         used += bool(lines) + units(rest)
         lines.append(rest)

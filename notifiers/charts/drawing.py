@@ -23,7 +23,8 @@ from loop.experiment import Goal
 from loop.gain import number
 from loop.results.report import Gain
 from loop.text import one_line
-from notifiers.charts.scene import EXPERIMENT, GAINS, Point, Scene, Tick, x_ticks, y_ticks
+from notifiers.charts.scene import EXPERIMENT, Point, Scene, Tick, x_ticks, y_ticks
+from notifiers.text.report import GAINS
 from notifiers.text.words import whole_changes
 
 WIDTH, HEIGHT = 1280, 1120

@@ -16,10 +16,7 @@ from loop.results.gains import bests_before
 from loop.results.report import Gain, make_report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.text.report import headline_of, visible_gains
-
-GAINS = 5
-"""How many of the largest gains are listed with their descriptions."""
+from notifiers.text.report import GAINS, headline_of, visible_gains
 
 EXPERIMENT = "experiment"
 """The axis of experiments by their numbers."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
@@ -30,6 +29,7 @@ from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.words import (
     PARTICIPLES,
     capital,
+    changes_in,
     duration,
     family_text,
     money,
@@ -99,7 +99,7 @@ def _doubts(experiment: Experiment) -> list[str]:
 def _title(index: int, description: str) -> str:
     """Return the first line, as long as a lock screen shows: of many constants two are named."""
     title = f"Experiment #{index}: {description}"
-    changes = re.split(r", (?![^()\[\]]*[)\]])", description)  # not within a tuple
+    changes = changes_in(description)
     of_constants = all(" → " in each for each in changes[:-1])  # the last may be cut
     if len(title) > _LOCK_SCREEN and len(changes) > _NAMED and of_constants:
         names = ", ".join(each.partition(" ")[0] for each in changes[:_NAMED])

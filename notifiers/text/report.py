@@ -30,7 +30,9 @@ from notifiers.text.words import (
 WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""
 
-_GAINS = 5
+GAINS = 5
+"""How many of the largest gains are listed with their descriptions."""
+
 _SMALL = 0.005  # of the time; a smaller share is not worth a word
 _ENOUGH = 5  # experiments from which a rate means something
 _LOST = {
@@ -205,7 +207,7 @@ def visible_gains(report: Report) -> tuple[Gain, ...]:
 
 
 def _gains(report: Report, width: int) -> list[str]:
-    gains = visible_gains(report)[:_GAINS]
+    gains = visible_gains(report)[:GAINS]
     if not gains:
         return []
     lines = []

@@ -11,7 +11,6 @@ from loop.experiment import Actor, Cause, Family, Reason, Status
 from loop.results.report import Report, RunStatus
 from loop.text import one_line
 
-_BETWEEN = re.compile(r", (?![^()\[\]]*[)\]])")  # changes of constants; not within a tuple
 _NAMED, _FIRST = 5, 3  # up to so many are all named, of more these
 
 
@@ -50,10 +49,15 @@ def tally(counted: Report | RunStatus) -> list[str]:
     return [f"{measured:,} measured", *parts] if measured and parts else parts
 
 
+def changes_in(description: str) -> list[str]:
+    """Return the changes of constants that a description has, split at the commas that are in no tuple."""
+    return re.split(r", (?![^()\[\]]*[)\]])", description)
+
+
 def whole_changes(description: str, room: int) -> str:
     """Return as many changes as there is room for, each of them whole: `DEPTH 8 → 9 and 2 more`."""
     line = one_line(description)
-    changes = _BETWEEN.split(line)
+    changes = changes_in(line)
     if len(line) <= room or " → " not in line:
         return one_line(line, room)
     for count in range(len(changes) - 1, 0, -1):

@@ -18,7 +18,8 @@ from loop.experiment import Goal, Status
 from loop.store.experiments import Row
 from notifiers.charts import drawing
 from notifiers.charts.drawing import HEIGHT, WIDTH, draw, make_figure, style
-from notifiers.charts.scene import GAINS, Scene, make_scene, timed
+from notifiers.charts.scene import Scene, make_scene, timed
+from notifiers.text.report import GAINS
 from tests import demo
 from tests.notifiers.nights import night, row
 
