@@ -77,9 +77,9 @@ class Ledger:
 
     @property
     def running(self) -> float:
-        """The seconds in which the run went on: without pauses, and while a bot was there."""
+        """The seconds in which the run went on, of a lane on average: no pauses, and a bot was there."""
         away = (Spent.WAITING, Spent.BOT_DOWN, Spent.MACHINE_DOWN)
-        return self.total - sum(self.seconds[cause] for cause in away)
+        return (self.total - sum(self.seconds[cause] for cause in away)) / self.lanes
 
     @property
     def lost(self) -> tuple[tuple[Spent, float], ...]:

@@ -142,6 +142,14 @@ def test_what_is_taken_over_took_none_of_the_time() -> None:
     assert "10.1 per hour" in text
 
 
+def test_the_rate_is_of_all_lanes_together() -> None:
+    report = make_report(night(*FRUITFUL), metric="val_bpb", goal=Goal.MINIMIZE)
+    seconds = dict.fromkeys(Spent, 0.0) | {Spent.TRAINING: 4 * 2700.0, Spent.WAITING: 4 * 900.0}
+    spent = Ledger(EVENING, EVENING + 3600, seconds, lanes=4)
+    text = report_message(WakeUpReport(report=report, ledger=spent)).text
+    assert f"{11 * 3600 / 2700:.1f} per hour" in text
+
+
 def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
     rows = night(*FRUITFUL[:2])
     rows[1] = replace(rows[1], ended_at=EVENING + 40 * 3600)
