@@ -122,7 +122,8 @@ def lay_out(message: Message) -> list[Part]:
     text, block, files = clean(message.text), clean(message.block), message.attachments
     pages = _pages(text, block)
     if len(pages) > PAGES and visible(block):
-        files = (*files, Attachment(_file_name(block), block.encode()))
+        is_diff = block.startswith(("diff --git ", "--- ", "@@ "))
+        files = (*files, Attachment("changes.diff" if is_diff else "output.txt", block.encode()))
         pages = _pages(text, "")
     if len(pages) > PAGES:
         files = (*files, Attachment("message.txt", text.encode()))
@@ -186,10 +187,6 @@ def _cut(text: str, room: int, limit: int) -> list[str]:
         used += bool(lines) + units(rest)
         lines.append(rest)
     return [*pieces, "\n".join(lines)]
-
-
-def _file_name(block: str) -> str:
-    return "changes.diff" if block.startswith(("diff --git ", "--- ", "@@ ")) else "output.txt"
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -54,24 +54,14 @@ async def draw(
 
 
 class WarmWorker:
-    """Calls one function as `run_worker` does, where it can in a process that has done its imports before.
+    """Calls `function`, which draws, where it can in a process that has done its imports before.
 
     Such a process is started after each call and waits, with 72 MB of memory, for the next one, however late
     that comes. `close` it before the event loop ends; a process whose bot was killed ends by itself.
     """
 
-    def __init__(
-        self,
-        function: str,
-        *,
-        name: str,
-        python: str,
-        settings: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, function: str = _DRAW) -> None:
         self._function = function
-        self._name = name
-        self._python = python
-        self._settings = settings or {}
         self.spare: asyncio.Task[asyncio.subprocess.Process] | None = None
 
     async def call(self, *arguments: object, returns: type[T], limit: float) -> T:
@@ -80,7 +70,7 @@ class WarmWorker:
             worker = await spare if spare is not None else None
             if worker is None or worker.returncode is not None:
                 worker = await self._start()
-            return await call_worker(worker, arguments, returns=returns, name=self._name, limit=limit)
+            return await call_worker(worker, arguments, returns=returns, name=_NAME, limit=limit)
         finally:
             self.get_ready()
 
@@ -96,9 +86,4 @@ class WarmWorker:
                 await end_worker(await spare)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        return await start_for(self._function, name=self._name, python=self._python, settings=self._settings)
-
-
-def warm_drawing() -> WarmWorker:
-    """Return what draws the next chart without the second that matplotlib takes to start."""
-    return WarmWorker(_DRAW, name=_NAME, python=sys.executable, settings=_SETTINGS)
+        return await start_for(self._function, name=_NAME, python=sys.executable, settings=_SETTINGS)

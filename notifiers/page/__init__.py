@@ -272,6 +272,7 @@ def _details(
     zone: tzinfo | None,
 ) -> list[dict[str, object]]:
     each, like = _TEXT_CHARACTERS // max(1, len(rows)), content.report.like
+    most = min(_DIFF_CHARACTERS, each)
     head: int | None = None
     shown = []
     for row in rows:
@@ -301,7 +302,7 @@ def _details(
                 "value": "" if row.value is None else number(row.value, like),
                 "rationale": detail.rationale,
                 "facts": [[name, text] for name, text in facts.items() if text],
-                "diff": _shortened(detail.diff, min(_DIFF_CHARACTERS, each)),
+                "diff": detail.diff if len(detail.diff) <= most else f"{detail.diff[:most]}\n{_SHORTENED}\n",
                 "log": log if len(log) == len(detail.log) else f"…{log}",
                 "curve": _curve(detail.curve, max(_CURVE_POINTS, _ALL_POINTS // len(rows))),
                 "before": head,
@@ -316,10 +317,6 @@ def _details(
 def _curve(curve: Curve, most: int) -> list[list[float]]:
     thinned = [*curve[-1 :: -math.ceil(len(curve) / most)]][::-1] if curve else []
     return [[round(share, 1), float(f"{loss:.5g}")] for share, loss in thinned]
-
-
-def _shortened(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}\n{_SHORTENED}\n"
 
 
 def _hash(text: str) -> str:

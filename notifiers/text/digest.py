@@ -61,6 +61,7 @@ def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> M
         raise ValueError(f"experiment {experiment.number} is not decided")
     description = one_line(experiment.description, _DESCRIPTION)
     reason = one_line(experiment.reason, _SENTENCE)
+    added, removed = experiment.lines_added, experiment.lines_removed
     why = [reason]
     if experiment.status is Status.CRASH:
         error = _last_line(experiment.error)
@@ -75,7 +76,7 @@ def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> M
         *_doubts(experiment),
         " · ".join(_costs(experiment)),
         " · ".join(_origin(experiment)),
-        " · ".join((*_size(experiment), f"run {run.tag}")),
+        " · ".join((*([f"+{added} −{removed} lines"] if added or removed else []), f"run {run.tag}")),
     ]
     return Message("\n".join(filter(None, lines)))
 
@@ -272,11 +273,6 @@ def _origin(experiment: Experiment) -> list[str]:
     if cost.dollars is None:
         return [*family, f"{cost.tokens:,} tokens"] if cost.tokens else family
     return [*family, money(cost.dollars)] if cost.dollars else family
-
-
-def _size(experiment: Experiment) -> list[str]:
-    added, removed = experiment.lines_added, experiment.lines_removed
-    return [f"+{added} −{removed} lines"] if added or removed else []
 
 
 # Several in one message

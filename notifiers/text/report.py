@@ -66,12 +66,13 @@ def report_message(
     A `heading` says what the run does now in the place of the last lines, `state` in the last line.
     """
     report = night.report
+    unchecked = [evaluator_text("")] if night.evaluated is False and report.best is not None else []
     now = [] if heading else [*_look_at(night, state), *_state(night.run, state)]
     spent = ledger_lines(night.ledger, on_gpu=night.bill.gpu_seconds is not None) if night.ledger else []
     parts = (
         [_long(heading)] if heading else [],
-        [_title(night, zone), *_headline(report), *_whole(night), *_unchecked(night)],
-        _certain(night),
+        [_title(night, zone), *_headline(report), *_whole(night), *unchecked],
+        [_long(line) for line in certainty_lines(night.certainty)] if night.certainty else [],
         _gains(report, width),
         [*spent, *_pace(night, zone, with_share=not spent), *flow(bill_phrases(night.bill, report.spent))],
         [*_next(night), *_calls(night), *now],
@@ -80,27 +81,17 @@ def report_message(
 
 
 def _title(night: WakeUpReport, zone: tzinfo) -> str:
-    report = night.report
+    report, (start, end) = night.report, _span(night)
+    text = plural(report.made, "experiment")
     if not report.experiments:
-        if night.since is None:
-            return _title_of(report, "no results yet")
-        return _title_of(report, f"no result since {_moment(night.since, night.ledger, zone)}")
-    count = plural(report.made, "experiment")
-    start, end = _span(night)
-    if start is None or end is None:
-        return _title_of(report, count)
-    if report.taken_over:
-        count = plural(report.experiments - report.taken_over, "experiment")
-        return _title_of(report, f"{count} in {_hours(end - start)}, {report.taken_over:,} taken over")
-    return _title_of(report, f"{count} in {_hours(end - start)}")
-
-
-def _title_of(report: Report, text: str) -> str:
+        since = None if night.since is None else _moment(night.since, night.ledger, zone)
+        text = f"no result since {since}" if since else "no results yet"
+    elif start is not None and end is not None:
+        if report.taken_over:
+            text = plural(report.experiments - report.taken_over, "experiment")
+        text += f" in {_hours(end - start)}"
+        text += f", {report.taken_over:,} taken over" if report.taken_over else ""
     return f"{report.tag}: {text}" if report.tag else capital(text)
-
-
-def _unchecked(night: WakeUpReport) -> list[str]:
-    return [evaluator_text("")] if night.evaluated is False and night.report.best is not None else []
 
 
 def _hours(seconds: float) -> str:
@@ -194,12 +185,6 @@ def _whole(night: WakeUpReport) -> list[str]:
     if whole.baseline is not None and whole.best is not None and whole.gain:
         line += f", {change(whole.baseline, whole.best)}"
     return [line]
-
-
-def _certain(night: WakeUpReport) -> list[str]:
-    if night.certainty is None:
-        return []
-    return [_long(line) for line in certainty_lines(night.certainty)]
 
 
 def visible_gains(report: Report) -> tuple[Gain, ...]:

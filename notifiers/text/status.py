@@ -126,7 +126,8 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
     counts += [plural(gains, "improvement")] if gains > 0 else []
     certain = certified_line(status.certainty) if status.certainty else ""
     lines += [_best(status, zone), *([certain] if certain else []), " · ".join(counts)]
-    return [*lines, *_calls(status)]
+    said = reason_text(status.reason)
+    return lines + [one_line(f"Needs you: {call}", _REASON) for call in status.calls if call != said]
 
 
 def _lane_lines(status: RunStatus, zone: tzinfo, waits_for: str) -> list[str]:
@@ -146,12 +147,6 @@ def lane_line(lane: LaneStatus, zone: tzinfo) -> str:
         what = f"{again}#{lane.experiment} {one_line(lane.description or '', _LANE)}"
         parts += [what, _progress(lane, zone)]
     return f"{name}: {' · '.join(parts)}"
-
-
-def _calls(status: RunStatus) -> list[str]:
-    """Return what a person is needed for, but for what the state says already."""
-    said = reason_text(status.reason)
-    return [one_line(f"Needs you: {call}", _REASON) for call in status.calls if call != said]
 
 
 def _state(status: RunStatus) -> str:

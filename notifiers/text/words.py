@@ -21,9 +21,9 @@ def money(dollars: float) -> str:
     return f"${dollars:,.2f}" if dollars < 100 else f"${dollars:,.0f}"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    """Return `1 crash`, `2 crashes`; `many` where it is not `one` with an s."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+def plural(count: int, one: str) -> str:
+    """Return `1 line`, `2 lines`."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 PARTICIPLES = {

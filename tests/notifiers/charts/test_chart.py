@@ -103,7 +103,7 @@ PID = "os:getpid"
 
 
 async def test_a_warm_worker_is_ready_for_the_next_call_and_ends_with_its_owner() -> None:
-    warm = WarmWorker(PID, name="The test", python=sys.executable)
+    warm = WarmWorker(PID)
     pids = [await warm.call(returns=int, limit=60.0)]
     for _ in range(2):
         assert warm.spare is not None
@@ -119,7 +119,7 @@ async def test_a_warm_worker_is_ready_for_the_next_call_and_ends_with_its_owner(
 
 
 async def test_a_warm_worker_that_has_died_is_replaced() -> None:
-    warm = WarmWorker(PID, name="The test", python=sys.executable)
+    warm = WarmWorker(PID)
     assert await warm.call(returns=int, limit=60.0)
     assert warm.spare is not None
     dead = await warm.spare
