@@ -21,15 +21,7 @@ from loop.results.ledger import Bill, Ledger, Spent, away_seconds, read_ledger
 from loop.store.events import open_calls
 from loop.store.evidence.repeats import Repeats
 from loop.store.evidence.verdicts import are_evaluated
-from loop.store.experiments import (
-    Idea,
-    IdeaBox,
-    Row,
-    count_taken_over,
-    decided_by,
-    read_rows,
-    waited_longer,
-)
+from loop.store.experiments import Idea, IdeaBox, Row, count_taken_over, decided_by, read_rows, waited_longer
 from loop.store.journal import Journal
 from loop.store.spending import Budget
 

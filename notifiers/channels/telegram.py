@@ -280,9 +280,7 @@ class TelegramChannel:
     async def pin(self, message_id: str) -> None:
         try:
             await self._call(
-                self._bot.pin_chat_message,
-                message_id=_address(message_id)[1],
-                disable_notification=True,
+                self._bot.pin_chat_message, message_id=_address(message_id)[1], disable_notification=True
             )
         except RefusedError as error:
             log.info("%s: a message could not be pinned: %s", self.name, error)

@@ -146,12 +146,7 @@ def alt_text(scene: Scene) -> str:
 
 
 def make_scene(
-    rows: Sequence[Row],
-    *,
-    metric: str,
-    goal: Goal,
-    title: str,
-    listed: Sequence[Row] | None = None,
+    rows: Sequence[Row], *, metric: str, goal: Goal, title: str, listed: Sequence[Row] | None = None
 ) -> Scene:
     """Return what the chart of `rows`, which stand in the order of their numbers, shows.
 

@@ -154,11 +154,7 @@ def _zone(name: str) -> ZoneInfo:
         raise ValueError("must name a time zone such as Europe/Berlin") from None
 
 
-_ORDERED = {
-    Loudness.ON: Decision.SEND,
-    Loudness.SILENT: Decision.SILENT,
-    Loudness.OFF: Decision.MUTE,
-}
+_ORDERED = {Loudness.ON: Decision.SEND, Loudness.SILENT: Decision.SILENT, Loudness.OFF: Decision.MUTE}
 
 
 def _by_preference(news: Notification, preferences: Preferences) -> Decision:

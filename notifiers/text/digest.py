@@ -9,18 +9,7 @@ from typing import Any, assert_never
 
 from loop.evaluation.noise import Noise
 from loop.evidence import Invalidated, Wish
-from loop.experiment import (
-    Cost,
-    Ending,
-    Event,
-    EventKind,
-    Experiment,
-    Family,
-    Goal,
-    Run,
-    RunState,
-    Status,
-)
+from loop.experiment import Cost, Ending, Event, EventKind, Experiment, Family, Goal, Run, RunState, Status
 from loop.gain import change, number
 from loop.text import one_line
 from notifiers.message import Message
