@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from inspect import getmembers
 from pathlib import Path
 
 from loop.evaluation.certainty import Certainty, read_certainty
@@ -42,12 +43,36 @@ class Gain:
     gain: float
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of the experiments of a run, or of a part of it. `under_way` are not decided yet.
+
+    Those `taken_over` were trained without the bot, in none of this run's time.
+    """
+
+    keep: int
+    discard: int
+    crash: int
+    quarantine: int
+    skipped: int
+    under_way: int = 0
+    taken_over: int = 0
+
+    @property
+    def experiments(self) -> int:
+        """All that were trained, the baseline included."""
+        return self.keep + self.discard + self.crash + self.quarantine
+
+    @property
+    def made(self) -> int:
+        return self.experiments + self.skipped + self.under_way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Counts):
     """What a run has brought, or a part of it. What the rows do not say is None.
 
-    `experiments` counts all that were trained, the baseline included; `gains` has one for each that was kept
-    on a best before it, the largest first. `under_way` are not decided yet. Times are of the
+    `gains` has one for each experiment that was kept on a best before it, the largest first. Times are of the
     first start and the last end. `training_seconds` is what counted against the budgets, `before` the best
     before the first row. `queue_empty` counts how often the machine waited for a proposal, `waited_seconds`
     how long. `spent` is None where no model was asked.
@@ -56,12 +81,6 @@ class Report:
     tag: str | None
     metric: str
     goal: Goal
-    experiments: int
-    keep: int
-    discard: int
-    crash: int
-    quarantine: int
-    skipped: int
     baseline: float | None
     best: float | None
     best_number: int | None
@@ -77,13 +96,7 @@ class Report:
     queue_empty: int | None
     waited_seconds: float | None
     spent: Cost | None
-    taken_over: int = 0  # of the experiments: they took none of this run's time
     before: float | None = None
-    under_way: int = 0
-
-    @property
-    def made(self) -> int:
-        return self.experiments + self.skipped + self.under_way
 
     @property
     def gain(self) -> float | None:
@@ -180,7 +193,7 @@ class WakeUpReport:
 def to_json(value: object) -> dict[str, object]:
     """Return the fields and the properties of a dataclass by their names, those of its members too."""
     assert is_dataclass(value)
-    properties = [name for name, found in vars(type(value)).items() if isinstance(found, property)]
+    properties = [name for name, _ in getmembers(type(value), lambda found: isinstance(found, property))]
     names = [*(each.name for each in fields(value)), *properties]
     return {name: _plain(getattr(value, name)) for name in names}
 
@@ -224,7 +237,6 @@ def make_report(
         tag=tag,
         metric=metric,
         goal=goal,
-        experiments=sum(count for status, count in counts.items() if status is not Status.SKIP),
         keep=counts[Status.KEEP],
         discard=counts[Status.DISCARD],
         crash=counts[Status.CRASH],
@@ -336,8 +348,8 @@ def _outlook(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class RunStatus:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus(Counts):
     """A run's state, the experiment under way, the best so far and the counts.
 
     `experiment`, `stage` and `description` are None between trainings. Where the training is a repeat of that
@@ -360,11 +372,6 @@ class RunStatus:
     best_number: int | None
     best_at: float | None
     baseline: float | None
-    keep: int
-    discard: int
-    crash: int
-    quarantine: int
-    skipped: int
     started_at: float
     heartbeat_at: float | None
     queue_empty: int = 0
@@ -374,18 +381,8 @@ class RunStatus:
     repeats: int | None = None
     calls: tuple[str, ...] = ()
     certainty: Certainty | None = None
-    under_way: int = 0
     away_seconds: float = 0.0
     lanes: tuple[LaneStatus, ...] = ()
-    taken_over: int = 0  # of the experiments, as in `Report`
-
-    @property
-    def experiments(self) -> int:
-        return self.keep + self.discard + self.crash + self.quarantine
-
-    @property
-    def made(self) -> int:
-        return self.experiments + self.skipped + self.under_way
 
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:

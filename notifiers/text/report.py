@@ -204,15 +204,13 @@ def _gains(report: Report, width: int) -> list[str]:
 
 def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
     phrases = []
-    own = night.report.experiments - night.report.taken_over
-    night = replace(night, report=replace(night.report, experiments=own))
     report, (start, end) = night.report, _span(night)
-    share = report.training_share
-    if report.experiments and start is not None and end is not None:
+    own, share = report.experiments - report.taken_over, report.training_share
+    if own and start is not None and end is not None:
         phrases.append(period(start, end, zone))
         running = night.ledger.running if night.ledger else end - start
-        rate = 3600 * report.experiments / running if running > 0 else 0.0
-        if rate >= 1 and report.experiments >= _ENOUGH:
+        rate = 3600 * own / running if running > 0 else 0.0
+        if rate >= 1 and own >= _ENOUGH:
             phrases.append(f"{rate:.1f} per hour" if rate < 100 else f"{rate:,.0f} per hour")
     if share is not None and share >= _SMALL and with_share:
         phrases.append(f"{100 * min(1.0, share):.0f} % training")

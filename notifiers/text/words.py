@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import assert_never
 
 from loop.experiment import Actor, Cause, Family, Reason, Status
-from loop.results.report import Report, RunStatus
+from loop.results.report import Counts
 from loop.text import one_line
 
 _NAMED, _FIRST = 5, 3  # up to so many are all named, of more these
@@ -36,7 +36,7 @@ PARTICIPLES = {
 """What was done to an experiment with such a verdict."""
 
 
-def tally(counted: Report | RunStatus) -> list[str]:
+def tally(counted: Counts) -> list[str]:
     """Return what became of all that was made, such as `5 measured`; nothing where all was measured."""
     measured = counted.keep + counted.discard
     others = {
