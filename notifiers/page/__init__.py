@@ -110,7 +110,7 @@ def page(content: Content, *, made_at: datetime) -> str:
     base = _base([*constants.values()])
     gains = {gain.number: gain for gain in report.gains}
     return _template().render(
-        title=content.title,
+        title=one_line(content.title),  # the name of a folder may have bytes that are no text
         report=report,
         headline=scene.headline,
         moved=with_minus(scene.change),

@@ -62,6 +62,10 @@ def test_any_text_comes_back_as_it_was(description: str, log: str) -> None:
     assert html.count("<script") == 2
 
 
+def test_a_title_that_is_no_text_does_not_keep_the_page_from_being_written() -> None:
+    assert b"<h1>caf\xef\xbf\xbd</h1>" in page(replace(night_of(3), title="caf\udce9"), made_at=NOW).encode()
+
+
 def test_the_legend_explains_what_is_in_the_chart() -> None:
     content = night_of(40)
     assert "above the scale" not in page(replace(content, rows=content.rows[:2]), made_at=NOW)
