@@ -12,9 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from loop.evaluation.certainty import Certainty
 from loop.experiment import Status
@@ -30,10 +28,8 @@ from loop.text import one_line
 from notifiers.charts.scene import make_scene, timed
 from notifiers.page.drawing import draw_chart, draw_slices, with_minus
 from notifiers.text.certainty import certainty_lines
+from notifiers.text.report import LOST
 from notifiers.text.words import duration, money
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _PARTS = Path(__file__).parent
 _SIZES = {"wide": (1040, 420), "narrow": (390, 330)}  # on a phone the wide one would be too small to read
@@ -44,16 +40,7 @@ _VALUE_CHARACTERS = 40  # of a constant
 _LISTED = 2_000  # experiments that have a line and a view of their own, beside those that were kept
 _MOVES = 16  # of constants, in the table of what mattered
 _SHORTENED = "… shortened; the rest is in the repository"
-_SPENT = {
-    Spent.TRAINING: "training",
-    Spent.OVERHEAD: "start-up and evaluation",
-    Spent.PROPOSING: "between trainings",
-    Spent.CRASHED: "crashed work",
-    Spent.INTERRUPTED: "interrupted work",
-    Spent.WAITING: "paused",
-    Spent.BOT_DOWN: "bot down",
-    Spent.MACHINE_DOWN: "machine down",
-}
+_SPENT = {Spent.TRAINING: "training", Spent.OVERHEAD: "start-up and evaluation", **LOST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +84,8 @@ def listed(rows: Sequence[Row]) -> Sequence[Row]:
 
 def page(content: Content, *, made_at: datetime) -> str:
     """Return the page as HTML; times are shown in the zone of `made_at`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     report, rows, shown = content.report, content.rows, listed(content.rows)
     style, script = (_PARTS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     scene = make_scene(rows, metric=report.metric, goal=report.goal, title=content.title, listed=shown)
@@ -109,7 +98,14 @@ def page(content: Content, *, made_at: datetime) -> str:
     constants = {number: flat(detail.constants) for number, detail in content.details.items()}
     base = _base([*constants.values()])
     gains = {gain.number: gain for gain in report.gains}
-    return _template().render(
+    templates = Environment(
+        loader=FileSystemLoader(_PARTS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template("page.html").render(
         title=one_line(content.title),  # the name of a folder may have bytes that are no text
         report=report,
         headline=scene.headline,
@@ -120,7 +116,7 @@ def page(content: Content, *, made_at: datetime) -> str:
         tooltips={row.number: _tooltip(row, report.like) for row in shown},
         left_out=_left_out(len(rows), len(shown)),
         rows=_with_changes(content, shown),
-        lineage=[(row, gains.get(row.number)) for row in reversed(shown) if row.status == "keep"],
+        lineage=[(row, gains.get(row.number)) for row in reversed(shown) if row.status is Status.KEEP],
         slices=_slices(content.ledger) if content.ledger else [],
         provenance=content.provenance,
         moves=_moves(content),
@@ -138,20 +134,6 @@ def page(content: Content, *, made_at: datetime) -> str:
         number=lambda value: number(value, report.like),
         signed=lambda value: with_minus(signed(value, report.like)),
     )
-
-
-@cache  # to compile it takes nine times as long as to fill it in
-def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    templates = Environment(
-        loader=FileSystemLoader(_PARTS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template("page.html")
 
 
 def _tooltip(row: Row, like: float | None) -> str:

@@ -35,7 +35,7 @@ GAINS = 5
 
 _SMALL = 0.005  # of the time; a smaller share is not worth a word
 _ENOUGH = 5  # experiments from which a rate means something
-_LOST = {
+LOST = {
     Spent.PROPOSING: "gaps",  # between trainings: proposals, scores, git
     Spent.CRASHED: "crashed",
     Spent.INTERRUPTED: "interrupted",
@@ -43,6 +43,8 @@ _LOST = {
     Spent.BOT_DOWN: "bot down",
     Spent.MACHINE_DOWN: "machine down",
 }
+"""What time went to beside trainings, their start-up and their evaluation."""
+
 _STATES = {
     RunState.RUNNING: "Still running",
     RunState.PAUSING: "Pausing after this experiment",
@@ -290,7 +292,7 @@ def ledger_lines(ledger: Ledger, *, on_gpu: bool = True) -> list[str]:
     share = ledger.busy_share
     if share is None or ledger.total < 60:
         return []
-    lost = {_LOST[cause]: round(spent / 60) for cause, spent in ledger.lost if round(spent / 60)}
+    lost = {LOST[cause]: round(spent / 60) for cause, spent in ledger.lost if round(spent / 60)}
     overhead = ledger.seconds[Spent.OVERHEAD] / ledger.total
     phrases = [f"{'GPU busy' if on_gpu else 'Training'} {_percent(share)}"] if share >= _SMALL else []
     if overhead >= _SMALL:
