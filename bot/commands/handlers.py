@@ -233,14 +233,12 @@ class CommandHandlers(IdeaCommands):
         total = sum((await in_thread(self._journal.counts, run.id)).values())
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
         rows = await in_thread(read_rows, self._journal, run.id, start=start)
-        before = await in_thread(self._journal.best, run.id, before=start)
         best = await in_thread(self._journal.best, run.id)
         table = results_message(
             rows,
             metric=run.metric,
             goal=run.goal,
             total=total,
-            before=before.value if before else None,
             tag=run.tag,
             width=TERMINAL if request.sender.is_local else PHONE,
         )

@@ -6,7 +6,7 @@ The report is on rows alone, the wake-up report adds what the journal knows, the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from inspect import getmembers
 from pathlib import Path
@@ -224,7 +224,11 @@ def make_report(
     its simplicity.
     """
     counts = Counter(row.status for row in rows)
-    keeps = list(_keeps(rows, goal, before))
+    keeps = [
+        (row, row.value, best_before)
+        for row, best_before in zip(rows, bests_before(rows, goal), strict=True)
+        if row.status is Status.KEEP and row.value is not None
+    ]
     best = min(reversed(keeps), key=lambda keep: goal.sign * keep[1], default=None)
     gains = [
         Gain(row.number, row.commit, row.description, gain(best_before, value, goal))
@@ -253,19 +257,13 @@ def make_report(
         started_at=min((row.started_at for row in rows if row.started_at is not None), default=None),
         ended_at=max((row.ended_at for row in rows if row.ended_at is not None), default=None),
         training_seconds=sum(trained) if trained else None,
-        families=rates_of(rows, goal, before),
+        families=rates_of(rows, goal),
         queue_empty=sum(wait > EMPTY_SECONDS for wait in waits) if waits else None,
         waited_seconds=sum(waits) if waits else None,
         taken_over=sum(row.is_taken_over and row.status is not Status.SKIP for row in rows),
         spent=None if spent == Cost() else spent,
         before=before,
     )
-
-
-def _keeps(rows: Sequence[Row], goal: Goal, best: float | None) -> Iterator[tuple[Row, float, float | None]]:
-    for row, before in zip(rows, bests_before(rows, goal, best), strict=True):
-        if row.status is Status.KEEP and row.value is not None:
-            yield row, row.value, before
 
 
 def _is_baseline(row: Row) -> bool:

@@ -212,7 +212,7 @@ def timed(scene: Scene, rows: Sequence[Row]) -> Scene:
         kept=kept,
         discarded=points(scene.discarded),
         crashed=tuple(hours[int(number)] for number in scene.crashed),
-        best=_running_best(sorted(kept), scene.goal, last),  # lanes do not end in the order of numbers
+        best=_running_best(kept, scene.goal, last),
         quarantined=points(scene.quarantined),
         rejected=points(scene.rejected),
         repeated=tuple(replace(mean, at=hours[int(mean.at)]) for mean in scene.repeated),

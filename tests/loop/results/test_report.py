@@ -80,15 +80,6 @@ def report_on(*rows: Row, goal: Goal = Goal.MINIMIZE) -> Report:
     return make_report(rows, metric="val_bpb", goal=goal, tag="mar12")
 
 
-def test_the_gains_of_lanes_are_those_that_were_told_when_they_were_decided() -> None:
-    """The third was decided before the second, which was then kept on it."""
-    second = replace(row(1, 0.94), best_before=0.95)
-    third = replace(row(2, 0.95), best_before=1.0)
-    made = report_on(row(0, 1.0), second, third)
-    assert [(gain.number, gain.gain) for gain in made.gains] == [(2, 0.05), (1, 0.01)]
-    assert (made.best, made.gain) == (0.94, 0.06)
-
-
 def test_the_published_night_has_its_published_numbers() -> None:
     results = parse_results(published_night())
     report = make_report(results.rows, metric=results.metric, goal=Goal.MINIMIZE)

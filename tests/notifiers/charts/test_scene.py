@@ -162,11 +162,3 @@ def test_hours_have_ticks_between_them_and_experiments_have_none() -> None:
         "0.4",
         "0.5",
     ]
-
-
-def test_by_time_the_running_best_goes_forward_also_where_lanes_end_in_another_order() -> None:
-    ends = {0: 3600.0, 1: 10800.0, 2: 7200.0}
-    rows = [replace(row(n, 1 - n / 10), started_at=1e9, ended_at=1e9 + end) for n, end in ends.items()]
-    corners = timed(scene(*rows), rows).best
-    assert [at for at, _ in corners] == sorted(at for at, _ in corners)
-    assert corners[-1] == (3.0, 0.8)
