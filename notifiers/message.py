@@ -21,7 +21,8 @@ class Button:
             raise ValueError(f"too long for a button: {self.command}")
 
 
-Row: TypeAlias = tuple[Button, ...]
+Buttons: TypeAlias = tuple[Button, ...]
+"""A row of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Message:
 
     text: str
     block: str = ""
-    buttons: tuple[Row, ...] = ()
+    buttons: tuple[Buttons, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     silent: bool = False
 

@@ -10,7 +10,7 @@ from typing import assert_never
 from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, Status
 from loop.gain import gain
 from loop.store.journal import Journal
-from notifiers.message import Button, Row
+from notifiers.message import Button, Buttons
 from notifiers.text.certainty import is_told
 
 
@@ -168,7 +168,7 @@ _PLOT = Button("Plot", "/plot")
 _IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}  # what the buttons are called under a report
 
 
-def buttons_under(news: Notification) -> tuple[Row, ...]:
+def buttons_under(news: Notification) -> tuple[Buttons, ...]:
     state = news.run.state
     if news.experiment is not None:
         return experiment_buttons(news.experiment, state)
@@ -189,11 +189,11 @@ def buttons_under(news: Notification) -> tuple[Row, ...]:
     return (_pause_or_resume(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
 
 
-def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
+def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Buttons, ...]:
     """Return the rows under what is said of one experiment: to look at it, and to say what follows of it."""
     number, status = experiment.number, experiment.status
-    steering: Row = ()
-    looking: Row = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
+    steering: Buttons = ()
+    looking: Buttons = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
     looking += (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # else it was never trained
     if state is RunState.STOPPED:
         return (looking,) if looking else ()
@@ -208,7 +208,7 @@ def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ..
     return tuple(filter(None, (decision, looking, steering)))
 
 
-def named_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
+def named_buttons(experiment: Experiment, state: RunState) -> tuple[Buttons, ...]:
     """Return the same with its number, for where several experiments are shown."""
 
     def named(button: Button) -> Button:
@@ -217,16 +217,16 @@ def named_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
     return tuple(tuple(map(named, row)) for row in experiment_buttons(experiment, state))
 
 
-def summary_buttons(state: RunState) -> tuple[Row, ...]:
+def summary_buttons(state: RunState) -> tuple[Buttons, ...]:
     return ((Button("Results", "/results"), _PLOT, *_pause_or_resume(state)),)
 
 
-def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple[Row, ...]:
+def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple[Buttons, ...]:
     """Return the rows under a report: what more there is to see, and what to do now.
 
     `changed` are the numbers of the best experiments before and after, None where they are the same.
     """
-    looking: Row = (Button("Details", "/results 20"), Button("Chart", "/plot"))
+    looking: Buttons = (Button("Details", "/results 20"), Button("Chart", "/plot"))
     if changed is not None:
         looking += (Button("Diff", f"/diff {changed[0]} {changed[1]}"),)
     doing = tuple(replace(button, label=_IN_REPORT[button.label]) for button in _pause_or_resume(state))
@@ -237,7 +237,7 @@ def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple
     return (looking, doing) if doing else (looking,)
 
 
-def card_buttons(state: RunState) -> tuple[Row, ...]:
+def card_buttons(state: RunState) -> tuple[Buttons, ...]:
     looking = (Button("Refresh", "/status"), _PLOT)
     if state is RunState.STOPPED:
         return (looking,)
@@ -245,7 +245,7 @@ def card_buttons(state: RunState) -> tuple[Row, ...]:
     return ((*_pause_or_resume(state), *skip, Button("Stop", "/stop")), looking)
 
 
-def _accept_or_reject(number: int) -> Row:
+def _accept_or_reject(number: int) -> Buttons:
     return Button("Accept", f"/accept {number}"), Button("Reject", f"/reject {number}")
 
 
@@ -253,7 +253,7 @@ def _again(number: int) -> Button:
     return Button("Again ×3", f"/rerun {number} 3")
 
 
-def _pause_or_resume(state: RunState) -> Row:
+def _pause_or_resume(state: RunState) -> Buttons:
     match state:
         case RunState.RUNNING:
             return (Button("Pause", "/pause"),)
