@@ -16,7 +16,7 @@ from loop.process.worker import in_thread
 from loop.store.journal import Journal
 from loop.store.outbox import remember_request, told_experiment, told_run
 from loop.store.patience import Blocked
-from notifiers.message import Button, Message, Reply, Buttons
+from notifiers.message import Button, Buttons, Message, Reply
 from notifiers.text.words import duration
 
 log = logging.getLogger(__name__)

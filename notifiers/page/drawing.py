@@ -82,10 +82,11 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
             kind = "above" if value > scene.high else "below" if value < scene.low else "discard"
             yield Mark(int(at), kind, x(at), y(value))
 
+    def marks(kind: str, points: Sequence[Point]) -> Iterator[Mark]:
+        return (Mark(int(at), kind, x(at), y(value)) for at, value in points)
+
     crashes = (Mark(int(at), "crash", x(at), crash_edge) for at in scene.crashed)
-    keeps = (Mark(int(at), "keep", x(at), y(value)) for at, value in scene.kept)
-    doubted = (Mark(int(at), "quarantine", x(at), y(value)) for at, value in scene.quarantined)
-    rejected = (Mark(int(at), "rejected", x(at), y(value)) for at, value in scene.rejected)
+    judged = (*marks("rejected", scene.rejected), *marks("quarantine", scene.quarantined))
     corners = [f"{x(at)} {y(value)}" for at, value in scene.best]
     upper = [f"{x(at)} {y(value + scene.noise)}" for at, value in scene.best]
     lower = [f"{x(at)} {y(value - scene.noise)}" for at, value in reversed(scene.best)]
@@ -107,7 +108,7 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
         right=right,
         top=_TOP,
         bottom=bottom,
-        marks=(*discards(scene.discarded), *crashes, *rejected, *doubted, *keeps),
+        marks=(*discards(scene.discarded), *crashes, *judged, *marks("keep", scene.kept)),
         labels=tuple(_labels(named, below=scene.goal is Goal.MINIMIZE)),
         best=f"M{'L'.join(corners)}" if corners else "",
         band=f"M{'L'.join(upper + lower)}Z" if corners and scene.noise else "",

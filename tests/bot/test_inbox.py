@@ -435,7 +435,8 @@ async def test_results_are_held_against_the_best_before_those_shown(office: Offi
     office.journal.set_state(run, RunState.STOPPED)
     for number, value in enumerate((1.5, 1.4, 1.6, 1.3)):
         status = Status.DISCARD if value == 1.6 else Status.KEEP
-        office.journal.record(replace(make_experiment(run, number, status), value=value))
+        before = (None, 1.5, 1.4, 1.4)[number]
+        office.journal.record(replace(make_experiment(run, number, status), value=value, best_before=before))
     reply = await office.ask("/results 2")
     assert reply is not None
     assert reply.message.text == "mar12: the last 2 of 4 results"
