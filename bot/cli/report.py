@@ -87,12 +87,14 @@ class FullReport:
         import asyncio
 
         from notifiers.charts import draw
-        from notifiers.charts.scene import ChartError, make_scene, timed
+        from notifiers.charts.scene import ChartError, make_scene
 
         report, rows = self.night.report, self.night.rows
-        scene = make_scene(rows, metric=report.metric, goal=report.goal, title=self.title)
         try:
-            path.write_bytes(asyncio.run(draw(timed(scene, rows) if by_time else scene)))
+            scene = make_scene(
+                rows, metric=report.metric, goal=report.goal, title=self.title, by_time=by_time
+            )
+            path.write_bytes(asyncio.run(draw(scene)))
         except ChartError as error:
             raise UserError(str(error)) from None
         except OSError as error:

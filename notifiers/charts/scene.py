@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median_low
 
 from loop.evaluation.certification import mean_of
@@ -146,21 +146,40 @@ def alt_text(scene: Scene) -> str:
 
 
 def make_scene(
-    rows: Sequence[Row], *, metric: str, goal: Goal, title: str, listed: Sequence[Row] | None = None
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    goal: Goal,
+    title: str,
+    listed: Sequence[Row] | None = None,
+    by_time: bool = False,
 ) -> Scene:
     """Return what the chart of `rows`, which stand in the order of their numbers, shows.
 
     With `listed`, those of them that have marks of their own, the kept ones among them.
+
+    Raises:
+        ChartError: it is to go by time, and no end is known.
     """
+    places = _hours(rows) if by_time else {row.number: float(row.number) for row in rows}
     marked = rows if listed is None else listed
     numbers = {row.number for row in marked}
+
+    def points(status: Status, among: Iterable[Row]) -> tuple[Point, ...]:
+        return tuple(
+            (places[row.number], _bounded(row.value))
+            for row in among
+            if row.status is status and row.value is not None
+        )
+
     report = make_report(rows, metric=metric, goal=goal)
     headline, moved = headline_of(report)
-    kept = _points(rows, Status.KEEP)
-    last = float(max((row.number for row in rows), default=0))
-    repeated = _repeated(rows)
+    keeps = [row for row in rows if row.status is Status.KEEP and row.value is not None]
+    kept = points(Status.KEEP, keeps)
+    of_keep = {row.number: point for row, point in zip(keeps, kept, strict=True)}
+    last = max(places.values(), default=0.0)
+    repeated = _repeated(rows, places)
     gains = visible_gains(report)
-    values = dict(kept)
     low, high = _limits(rows, goal)
     low = min([low, *(mean.value for mean in repeated)])
     high = max([high, *(mean.value for mean in repeated)])
@@ -171,56 +190,30 @@ def make_scene(
         headline=headline,
         change=moved,
         kept=kept,
-        discarded=_points([row for row in marked if not _is_rejected(row)], Status.DISCARD),
-        crashed=tuple(float(row.number) for row in marked if row.status is Status.CRASH),
+        discarded=points(Status.DISCARD, (row for row in marked if not _is_rejected(row))),
+        crashed=tuple(places[row.number] for row in marked if row.status is Status.CRASH),
         best=_running_best(kept, goal, last),
-        quarantined=_points(marked, Status.QUARANTINE),
-        rejected=_points([row for row in marked if _is_rejected(row)], Status.DISCARD),
+        quarantined=points(Status.QUARANTINE, marked),
+        rejected=points(Status.DISCARD, filter(_is_rejected, marked)),
         repeated=repeated,
         noise=_noise(rows),
         gains=gains,
-        named=tuple((gain.number, float(gain.number), values[gain.number]) for gain in gains),
-        axis=EXPERIMENT,
+        named=tuple((gain.number, *of_keep[gain.number]) for gain in gains),
+        axis="hours since the start" if by_time else EXPERIMENT,
         last=last,
         low=low,
         high=high,
         scale=_scale(rows, goal, low, high),
-        others=_points([row for row in rows if row.number not in numbers], Status.DISCARD),
+        others=points(Status.DISCARD, (row for row in rows if row.number not in numbers)),
     )
 
 
-def timed(scene: Scene, rows: Sequence[Row]) -> Scene:
-    """Return the scene of `rows` with each experiment at the hour of its end, since the first began.
-
-    Where the end is unknown it is at the beginning.
-
-    Raises:
-        ChartError: no end is known.
-    """
+def _hours(rows: Sequence[Row]) -> dict[int, float]:
+    """Return when each experiment ended, in hours since the first began; 0 where that is unknown."""
     if not any(row.ended_at for row in rows):
         raise ChartError("The chart cannot be drawn by time: these results have none.")
-    start = min((at for row in rows if (at := row.started_at or row.ended_at)), default=0.0)
-    hours = {row.number: max(0.0, (row.ended_at or start) - start) / 3600 for row in rows}
-    last = max(hours.values())
-
-    def points(found: Sequence[Point]) -> tuple[Point, ...]:
-        return tuple((hours[int(number)], value) for number, value in found)
-
-    kept = points(scene.kept)
-    return replace(
-        scene,
-        kept=kept,
-        discarded=points(scene.discarded),
-        crashed=tuple(hours[int(number)] for number in scene.crashed),
-        best=_running_best(kept, scene.goal, last),
-        quarantined=points(scene.quarantined),
-        rejected=points(scene.rejected),
-        repeated=tuple(replace(mean, at=hours[int(mean.at)]) for mean in scene.repeated),
-        named=tuple((number, hours[number], value) for number, _, value in scene.named),
-        axis="hours since the start",
-        last=last,
-        others=points(scene.others),
-    )
+    start = min(at for row in rows if (at := row.started_at or row.ended_at))
+    return {row.number: max(0.0, (row.ended_at or start) - start) / 3600 for row in rows}
 
 
 def x_ticks(scene: Scene, most: int) -> list[Tick]:
@@ -255,7 +248,7 @@ def _ticks(low: float, high: float, *, most: int, finest: float = 0.0) -> list[T
 
 def _scale(rows: Sequence[Row], goal: Goal, low: float, high: float) -> Scale:
     """Give a plateau its room: where most values lie in a small part of the height, the rest is bent."""
-    sign = 1 if goal is Goal.MINIMIZE else -1
+    sign = goal.sign
     best, worst = sorted((sign * low, sign * high))
     shown = sorted(
         sign * _bounded(row.value) for row in rows if row.value is not None and low <= row.value <= high
@@ -286,23 +279,17 @@ def sparkline(rows: Sequence[Row], *, metric: str, goal: Goal, width: int) -> st
     return line
 
 
-def _points(rows: Sequence[Row], status: Status) -> tuple[Point, ...]:
-    return tuple(
-        (row.number, _bounded(row.value)) for row in rows if row.status is status and row.value is not None
-    )
-
-
 def _is_rejected(row: Row) -> bool:
     return row.invalidated in (Invalidated.REJECTED, Invalidated.NOT_BELIEVED)
 
 
-def _repeated(rows: Sequence[Row]) -> tuple[Mean, ...]:
+def _repeated(rows: Sequence[Row], places: Mapping[int, float]) -> tuple[Mean, ...]:
     means = []
     for row in rows:
         values = [_bounded(value) for value in row.repeats if value is not None]
         if row.status is Status.KEEP and len(values) > 1:
             value, low, high = map(_bounded, mean_of(values))
-            means.append(Mean(row.number, value, low, high))
+            means.append(Mean(places[row.number], value, low, high))
     return tuple(means)
 
 
@@ -332,18 +319,20 @@ def _limits(rows: Sequence[Row], goal: Goal) -> tuple[float, float]:
     values = [_bounded(row.value) for row in rows if row.value is not None]
     if not values:
         return 0.0, 1.0
-    kept = [value for _, value in _points(rows, Status.KEEP)] or [median_low(values)]
+    kept = [_bounded(row.value) for row in rows if row.status is Status.KEEP and row.value is not None]
+    kept = kept or [median_low(values)]
     distances = sorted(
         abs(_bounded(row.value) - _bounded(kept[0] if before is None else before))
         for row, before in zip(rows, bests_before(rows, goal), strict=True)
         if row.value is not None and row.status is not Status.KEEP
     )
     usual = distances[(len(distances) - 1) // 4] if distances else 0.0
-    span = max(kept) - min(kept)
+    low, high = min(kept), max(kept)
+    span = high - low
     if span and len(distances) < _FEW:
         usual = min(usual, span)
     reach = max(span / 2, 1.5 * usual, min(8 * usual, 2 * span or math.inf))
-    shown = [value for value in values if min(kept) - reach <= value <= max(kept) + reach]
+    shown = [value for value in values if low - reach <= value <= high + reach]
     low, high = min(shown), max(shown)
     if low == high:
         margin = abs(high) / 100 or 0.5

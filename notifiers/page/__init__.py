@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from functools import partial
 from pathlib import Path
 
 from loop.evaluation.certainty import Certainty
@@ -25,7 +26,7 @@ from loop.results.ledger import Ledger, Spent
 from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.charts.scene import make_scene, timed
+from notifiers.charts.scene import make_scene
 from notifiers.page.drawing import draw_chart, draw_slices, with_minus
 from notifiers.text.certainty import certainty_lines
 from notifiers.text.report import LOST
@@ -88,10 +89,10 @@ def page(content: Content, *, made_at: datetime) -> str:
 
     report, rows, shown = content.report, content.rows, listed(content.rows)
     style, script = (_PARTS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    scene = make_scene(rows, metric=report.metric, goal=report.goal, title=content.title, listed=shown)
-    by_time = timed(scene, rows) if any(row.ended_at for row in rows) else None
+    scene_of = partial(make_scene, rows, metric=report.metric, goal=report.goal, title="", listed=shown)
+    scene, timed = scene_of(), scene_of(by_time=True) if any(row.ended_at for row in rows) else None
     charts = {
-        name: (draw_chart(scene, *size), by_time and draw_chart(by_time, *size))
+        name: (draw_chart(scene, *size), timed and draw_chart(timed, *size))
         for name, size in _SIZES.items()
         if scene.has_points
     }

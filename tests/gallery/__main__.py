@@ -12,7 +12,7 @@ from pathlib import Path
 from loop.results.report import read_wakeup_report
 from loop.store.journal import Journal
 from notifiers.charts import draw
-from notifiers.charts.scene import make_scene, timed
+from notifiers.charts.scene import make_scene
 from notifiers.page import Content, page
 from tests.gallery.night import Section
 from tests.gallery.platforms import describe
@@ -36,9 +36,9 @@ def write_pictures(state: Path, folder: Path) -> None:
     journal.close()
     content = Content(night.report, night.rows, {}, run.tag, night.ledger, certainty=night.certainty)
     (folder / "page.html").write_text(page(content, made_at=datetime.now(UTC)), encoding="utf-8")
-    scene = make_scene(night.rows, metric=run.metric, goal=run.goal, title=run.tag)
-    for name, shown in (("chart.png", scene), ("chart-by-time.png", timed(scene, night.rows))):
-        (folder / name).write_bytes(asyncio.run(draw(shown)))
+    for name, by_time in (("chart.png", False), ("chart-by-time.png", True)):
+        scene = make_scene(night.rows, metric=run.metric, goal=run.goal, title=run.tag, by_time=by_time)
+        (folder / name).write_bytes(asyncio.run(draw(scene)))
 
 
 def main(folder: Path | None = None) -> None:

@@ -12,7 +12,7 @@ import pytest
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
 from notifiers.charts import WarmWorker, draw
-from notifiers.charts.scene import ChartError, Scene, alt_text, make_scene, timed
+from notifiers.charts.scene import ChartError, Scene, alt_text, make_scene
 from tests.notifiers.nights import night, row
 
 
@@ -64,7 +64,7 @@ async def test_a_failure_is_one_sentence_with_the_last_words_of_the_worker(tmp_p
 
 def test_without_times_there_is_no_chart_by_time() -> None:
     with pytest.raises(ChartError, match="these results have none"):
-        timed(scene(night(5)), night(5))
+        make_scene(night(5), metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
 
 
 async def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:

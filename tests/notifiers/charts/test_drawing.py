@@ -18,7 +18,7 @@ from loop.experiment import Goal, Status
 from loop.store.experiments import Row
 from notifiers.charts import drawing
 from notifiers.charts.drawing import HEIGHT, WIDTH, draw, make_figure, style
-from notifiers.charts.scene import Scene, make_scene, timed
+from notifiers.charts.scene import Scene, make_scene
 from notifiers.text.report import GAINS
 from tests import demo
 from tests.notifiers.nights import night, row
@@ -166,7 +166,7 @@ def test_the_first_gain_has_its_number_even_where_there_is_no_room() -> None:
 def test_the_axis_may_be_the_time() -> None:
     times = [1e9 + 1800 * n for n in range(5)]
     rows = [replace(row(n, 1 - n / 10), started_at=times[n], ended_at=times[n + 1]) for n in range(4)]
-    scene = timed(make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12"), rows)
+    scene = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
     assert [at for at, _ in scene.kept] == [0.5, 1.0, 1.5, 2.0]
     with style():
         figure = make_figure(scene)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts.scene import Scene, make_scene, sparkline, timed, x_ticks
+from notifiers.charts.scene import Scene, make_scene, sparkline, x_ticks
 from tests.notifiers.nights import night, row
 
 DISCARD, CRASH = Status.DISCARD, Status.CRASH
@@ -153,7 +153,7 @@ def test_hours_have_ticks_between_them_and_experiments_have_none() -> None:
     rows = [replace(row(n, 1 - n / 10), started_at=1e9, ended_at=1e9 + 600.0 * n) for n in range(4)]
     numbered = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12")
     assert [label for _, label in x_ticks(numbered, 6)] == ["0", "1", "2", "3"]
-    hours = timed(numbered, rows)
+    hours = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
     assert [label for _, label in x_ticks(hours, 6)] == [
         "0.0",
         "0.1",
