@@ -114,12 +114,11 @@ def make_figure(scene: Scene) -> Figure:
         named = scene.gains[:GAINS]
         _list_gains(figure, named, scene.goal, scene.kept[0][1] if scene.kept else None)
         below = _LINE * (len(named) + 0.5) if named else 0.0
-        figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, _PLOT - below)))
         axes = figure.subplots()
         _plot(axes, scene)
-        if len(axes.get_legend_handles_labels()[1]) > _COLUMNS:  # the legend takes two lines
-            plot = _PLOT - _LINE
-            figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, plot - below)))
+        legend_lines = math.ceil(len(axes.get_legend_handles_labels()[1]) / _COLUMNS)
+        height = _PLOT - _LINE * max(0, legend_lines - 1) - below
+        figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, height)))
         spaces = {"handlelength": 1.2, "handletextpad": 0.2, "columnspacing": 0.9}
         figure.legend(loc="upper left", bbox_to_anchor=(0.005, _LEGEND), ncols=_COLUMNS, **spaces)
         figure.draw_without_rendering()  # from here on the layout holds
