@@ -192,7 +192,7 @@ def _slices(ledger: Ledger) -> list[dict[str, object]]:
         seconds = ledger.seconds[cause]
         share = seconds / ledger.total if ledger.total else 0.0
         if share:
-            part = {"cause": cause.value, "label": label, "spent": duration(seconds)}
+            part = {"cause": cause.value, "label": label, "spent": duration(seconds / ledger.lanes)}
             slices.append({**part, "start": start, "share": share})
         start += share
     return slices

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 
-from loop.experiment import Cost, Run, RunState
+from loop.experiment import Cost, RunState
 from loop.gain import change, is_visible, number, signed, step
 from loop.proposers.protocol import SearchMode
 from loop.results.ledger import Bill, Ledger, Spent
@@ -69,7 +69,7 @@ def report_message(
     """
     report = night.report
     unchecked = [evaluator_text("")] if night.evaluated is False and report.best is not None else []
-    now = [] if heading else [*_look_at(night, state), *_state(night.run, state)]
+    now = [] if heading else _now(night, state)
     spent = ledger_lines(night.ledger, on_gpu=night.bill.gpu_seconds is not None) if night.ledger else []
     parts = (
         [_long(heading)] if heading else [],
@@ -259,18 +259,15 @@ def _calls(night: WakeUpReport) -> list[str]:
     return [f"Needs you: {one_line(last, 2 * WIDTH - 11 - len(more))}{more}"]
 
 
-def _state(run: Run | None, told: str) -> list[str]:
-    if told or run is None:
+def _now(night: WakeUpReport, told: str) -> list[str]:
+    """Return what the run does now; of one that does not train also how to look at its best program."""
+    run, best = night.run, (night.whole or night.report).best
+    if run is None:
         return [told] if told else []
+    trains = run.state in (RunState.RUNNING, RunState.PAUSING) and not told
+    look = [] if trains or best is None else [f"Best: {look_at(run.tag)}"]
     reason = None if run.state is RunState.RUNNING else run.reason
-    return [_long(state_text(_STATES[run.state], reason))]
-
-
-def _look_at(night: WakeUpReport, told: str) -> list[str]:
-    """Return how to look at the best program of a run that does not train now."""
-    run, best = night.run, night.whole or night.report
-    goes_on = run is None or (run.state in (RunState.RUNNING, RunState.PAUSING) and not told)
-    return [] if run is None or goes_on or best.best is None else [f"Best: {look_at(run.tag)}"]
+    return [*look, told or _long(state_text(_STATES[run.state], reason))]
 
 
 def _fit(line: str) -> str:
@@ -285,14 +282,15 @@ def _long(line: str) -> str:
 
 
 def ledger_lines(ledger: Ledger, *, on_gpu: bool = True) -> list[str]:
-    """Return how the time was spent and, if whole minutes were lost, on what.
+    """Return how the time was spent and, if whole minutes were lost, on what; of a lane on average.
 
     A run that has just begun gives none.
     """
     share = ledger.busy_share
     if share is None or ledger.total < 60:
         return []
-    lost = {LOST[cause]: round(spent / 60) for cause, spent in ledger.lost if round(spent / 60)}
+    minutes = [(cause, round(spent / ledger.lanes / 60)) for cause, spent in ledger.lost]
+    lost = {LOST[cause]: spent for cause, spent in minutes if spent}
     overhead = ledger.seconds[Spent.OVERHEAD] / ledger.total
     phrases = [f"{'GPU busy' if on_gpu else 'Training'} {_percent(share)}"] if share >= _SMALL else []
     if overhead >= _SMALL:

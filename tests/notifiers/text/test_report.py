@@ -142,12 +142,13 @@ def test_what_is_taken_over_took_none_of_the_time() -> None:
     assert "10.1 per hour" in text
 
 
-def test_the_rate_is_of_all_lanes_together() -> None:
+def test_the_rate_is_of_all_lanes_together_and_a_pause_of_all_is_as_long_as_of_one() -> None:
     report = make_report(night(*FRUITFUL), metric="val_bpb", goal=Goal.MINIMIZE)
     seconds = dict.fromkeys(Spent, 0.0) | {Spent.TRAINING: 4 * 2700.0, Spent.WAITING: 4 * 900.0}
     spent = Ledger(EVENING, EVENING + 3600, seconds, lanes=4)
     text = report_message(WakeUpReport(report=report, ledger=spent)).text
     assert f"{11 * 3600 / 2700:.1f} per hour" in text
+    assert "Training 75 % · lost 15 min\nPaused 15 min\n" in text
 
 
 def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
