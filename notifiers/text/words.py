@@ -194,22 +194,8 @@ def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
         case Cause.NO_PROPOSAL:
             minutes = _number(facts, "seconds") / 60
             return f"no proposal for {minutes:.0f} min: {facts['error']}"
-        case (
-            None
-            | Cause.BASELINE
-            | Cause.BRANCH
-            | Cause.CRASHES
-            | Cause.VANISHED
-            | Cause.QUARANTINE
-            | Cause.PROPOSER
-            | Cause.PRICE
-            | Cause.BUDGET
-            | Cause.REPOSITORY
-            | Cause.STUCK
-            | Cause.CERTIFICATION
-        ):
+        case _:
             raise ValueError(f"the heartbeat does not report {cause}")
-    assert_never(cause)
 
 
 def _room(facts: Mapping[str, object]) -> str:

@@ -7,10 +7,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from loop.experiment import Cause
 from notifiers import page
 from notifiers.delivery import preferences
 from notifiers.text import digest, report, status, words
 from notifiers.text.words import (
+    cause_text,
     duration,
     money,
     period,
@@ -78,3 +80,18 @@ def test_a_period_has_its_dates_where_the_clocks_were_put_forward_over_a_day() -
 )
 def test_a_table_of_words_has_all_that_can_be(table: Mapping[StrEnum, object]) -> None:
     assert table.keys() == {*type(next(iter(table)))}
+
+
+def test_the_heartbeat_has_words_for_what_it_reports_and_for_nothing_else() -> None:
+    facts = dict.fromkeys(("error", "folder", "held_by"), "it") | dict.fromkeys(
+        ("free", "free_mb", "needed_mb", "times", "seconds"), 1
+    )
+    for cause in Cause:
+        if cause in (
+            *(Cause.STATE_FILE, Cause.DISK, Cause.DISK_SHORT, Cause.GPU_GONE, Cause.GPU_FULL),
+            *(Cause.NODE, Cause.LOOP, Cause.NO_PROPOSAL),
+        ):
+            assert cause_text(cause, facts)
+        else:
+            with pytest.raises(ValueError, match="does not report"):
+                cause_text(cause, facts)
