@@ -20,12 +20,12 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from loop.experiment import Goal
-from loop.gain import number
+from loop.gain import signed
 from loop.results.report import Gain
 from loop.text import one_line
 from notifiers.charts.scene import EXPERIMENT, Point, Scene, Tick, x_ticks, y_ticks
 from notifiers.text.report import GAINS
-from notifiers.text.words import whole_changes
+from notifiers.text.words import whole_changes, with_minus
 
 WIDTH, HEIGHT = 1280, 1120
 """Of the picture, in pixels: as wide as chats show one. Sizes of type are in points, of 2.8 pixels each."""
@@ -105,7 +105,7 @@ def make_figure(scene: Scene) -> Figure:
     better = "lower" if scene.goal is Goal.MINIMIZE else "higher"
     meaning = f"{one_line(scene.metric, 24)}, {better} is better"
     _write(figure, [_TITLE], ([title], {"weight": "bold"}), ([meaning], {"color": _FAINT}))
-    moved = scene.change.replace("-", "−")
+    moved = with_minus(scene.change)
     headline = one_line(scene.headline, 200)  # more than fits
     large = {"size": max(8.0, min(20.0, 660 / len(headline + moved)))}
     strong = {**large, "color": _KEPT, "weight": "bold"}
@@ -146,13 +146,12 @@ def _write(figure: Figure, rows: Sequence[float], *columns: tuple[Sequence[str],
 
 
 def _list_gains(figure: Figure, gains: Sequence[Gain], goal: Goal, like: float | None) -> None:
-    sign = "−" if goal is Goal.MINIMIZE else "+"
     rows = [_LINE * (len(gains) - place) - 0.015 for place in range(len(gains))]
     _write(
         figure,
         rows,
         ([f"#{gain.number}" for gain in gains], {"weight": "bold"}),
-        ([f"{sign}{number(gain.gain, like)}" for gain in gains], {"color": _KEPT}),
+        ([with_minus(signed(-goal.sign * gain.gain, like)) for gain in gains], {"color": _KEPT}),
         ([whole_changes(gain.description, _WIDTH) for gain in gains], {"color": _FAINT}),
     )
 

@@ -27,10 +27,10 @@ from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.charts.scene import make_scene
-from notifiers.page.drawing import draw_chart, draw_slices, with_minus
+from notifiers.page.drawing import draw_chart, draw_slices
 from notifiers.text.certainty import certainty_lines
 from notifiers.text.report import LOST
-from notifiers.text.words import duration, money
+from notifiers.text.words import duration, money, with_minus
 
 _PARTS = Path(__file__).parent
 _SIZES = {"wide": (1040, 420), "narrow": (390, 330)}  # on a phone the wide one would be too small to read

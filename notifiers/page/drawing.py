@@ -11,6 +11,7 @@ from loop.experiment import Goal
 from loop.gain import signed
 from loop.results.constants import Move, Try, Way
 from notifiers.charts.scene import EXPERIMENT, Point, Scene, x_ticks, y_ticks
+from notifiers.text.words import with_minus
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 14, 48  # around the plot, in units of the drawing
 _EDGE = 18  # above and below the values; crashes are marked there
@@ -57,10 +58,6 @@ class Drawing:
     bend: float | None
     axes: str
     others: str = ""
-
-
-def with_minus(text: str) -> str:
-    return text.replace("-", "−")
 
 
 def draw_chart(scene: Scene, width: int, height: int) -> Drawing:

@@ -21,6 +21,11 @@ def money(dollars: float) -> str:
     return f"${dollars:,.2f}" if dollars < 100 else f"${dollars:,.0f}"
 
 
+def with_minus(text: str) -> str:
+    """Return numbers with the sign that print has for less than nothing, as wide as a plus."""
+    return text.replace("-", "−")
+
+
 def plural(count: int, one: str) -> str:
     """Return `1 line`, `2 lines`."""
     return f"{count:,} {one}{'' if count == 1 else 's'}"
