@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loop.evaluation.certainty import Certainty
 from loop.experiment import Status
-from loop.gain import change, number, signed, step, with_error
+from loop.gain import change, number, signed, step
 from loop.logs.progress import Curve
 from loop.results.constants import Move, flat
 from loop.results.export import Provenance
@@ -28,7 +28,7 @@ from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.charts.scene import make_scene
 from notifiers.page.drawing import draw_chart, draw_slices
-from notifiers.text.certainty import certainty_lines
+from notifiers.text.certainty import certainty_lines, effect_text
 from notifiers.text.report import LOST
 from notifiers.text.words import duration, money, with_minus
 
@@ -213,7 +213,7 @@ def _moves(content: Content) -> list[dict[str, object]]:
             "name": move.name,
             "way": move.way.value,
             "tried": move.tried,
-            "effect": _effect(move, like),
+            "effect": with_minus(effect_text(move.effect, move.half, like)),
             "kind": "" if not move.is_certain else "better" if sign * move.effect < 0 else "worse",
             "places": [share(at) for at in (0.0, move.effect, *_ends(move))],
         }
@@ -224,13 +224,6 @@ def _moves(content: Content) -> list[dict[str, object]]:
 def _ends(move: Move) -> tuple[float, float]:
     half = move.half or 0.0
     return move.effect - half, move.effect + half
-
-
-def _effect(move: Move, like: float | None) -> str:
-    known = move.half is not None
-    return with_minus(
-        with_error(move.effect, move.half or 0.0, like, sign="+") if known else signed(move.effect, like)
-    )
 
 
 def _base(programs: Sequence[Mapping[str, object]]) -> dict[str, str]:

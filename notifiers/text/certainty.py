@@ -100,6 +100,13 @@ def gain_text(found: Certified, recorded: float | None, goal: Goal, like: float 
     )
 
 
+def effect_text(moved: float, error: float | None, like: float | None) -> str:
+    """Return `-0.0031 ± 0.0008`, without the error where it is unknown or would not be seen."""
+    if not error or not is_visible(error, like):
+        return signed(moved, like)
+    return with_error(moved, error, like, sign="+")
+
+
 def certainty_lines(certainty: Certainty) -> list[str]:
     return [line for line in (certified_line(certainty), *doubtful_lines(certainty)) if line]
 

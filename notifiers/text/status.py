@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loop.evidence import Wish
 from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
-from loop.gain import change, is_visible, number, signed, with_error
+from loop.gain import change, number, signed
 from loop.lanes.status import LaneStatus
 from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, effect
@@ -19,7 +19,7 @@ from loop.sandbox.sandbox import SandboxKind
 from loop.store.experiments import Idea, Wished
 from loop.text import one_line
 from notifiers.message import Button, Message
-from notifiers.text.certainty import certified_line
+from notifiers.text.certainty import certified_line, effect_text
 from notifiers.text.notification import card_buttons
 from notifiers.text.words import (
     capital,
@@ -388,14 +388,6 @@ def _family(rate: FamilyRate, goal: Goal, like: float | None) -> str:
 
 def _lesson(lesson: Lesson, goal: Goal, like: float | None) -> str:
     description = one_line(lesson.description, _IDEA) or "no description"
-    told = "" if lesson.effect is None else f"{_effect(lesson.effect, lesson.noise, goal, like)}, "
+    told = "" if lesson.effect is None else f"{effect_text(-goal.sign * lesson.effect, lesson.noise, like)}, "
     why = f", {one_line(lesson.reason, _LESSON_REASON)}" if lesson.reason else ""
     return f"{description}: {told}{lesson.status}{why} ({lesson.tag} #{lesson.number})"
-
-
-def _effect(better: float, noise: float | None, goal: Goal, like: float | None) -> str:
-    """Return `-0.0031 ± 0.0008`."""
-    moved = -goal.sign * better
-    if not noise or not is_visible(noise, like):
-        return signed(moved, like)
-    return with_error(moved, noise, like, sign="+")
