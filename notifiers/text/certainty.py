@@ -76,8 +76,8 @@ def _pruned(data: Mapping[str, object], run: Run, reason: str) -> str:
     lines = [f"{lines[0]} (measured without each, best #{data['head']})"]
     like = _like(data)
     for keep, (gain, low, high) in sorted(own.items(), key=lambda item: item[1][0]):
-        first, last = (high, low) if run.goal is Goal.MINIMIZE else (low, high)
-        interval = f"{signed(sign * first, like)} … {signed(sign * last, like)}"
+        first, last = sorted((sign * low, sign * high))
+        interval = f"{signed(first, like)} … {signed(last, like)}"
         lines.append(f"#{keep} {signed(sign * gain, like)} ({interval})")
     if unmeasured:
         lines.append(f"Not measured{why}: {numbers(unmeasured)}")
@@ -89,15 +89,13 @@ def gain_text(found: Certified, recorded: float | None, goal: Goal, like: float 
     sign = -goal.sign
     width = (found.high - found.low) / 4
     places = digits_of(width, like) if is_visible(width, like) else digits(like)
-    first, last = (found.high, found.low) if goal is Goal.MINIMIZE else (found.low, found.high)
 
-    def shown(value: float) -> str:
-        return f"{sign * value:+z.{places}f}"
+    def shown(change: float) -> str:
+        return f"{change:+z.{places}f}"
 
-    known = "" if recorded is None else f"recorded {shown(recorded)}, "
-    return (
-        f"{known}certified {shown(found.gain)} ({shown(first)} … {shown(last)}, 2 × {found.repeats} repeats)"
-    )
+    known = "" if recorded is None else f"recorded {shown(sign * recorded)}, "
+    interval = " … ".join(map(shown, sorted((sign * found.low, sign * found.high))))
+    return f"{known}certified {shown(sign * found.gain)} ({interval}, 2 × {found.repeats} repeats)"
 
 
 def effect_text(moved: float, error: float | None, like: float | None) -> str:
