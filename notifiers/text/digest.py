@@ -294,7 +294,8 @@ def group_message(news: Sequence[Notification]) -> Message:
 def hour_message(news: Sequence[Notification], zone: tzinfo) -> Message:
     """Return a line about the digests that were not sent one by one, since the first of them."""
     since, goal = datetime.fromtimestamp(news[0].event.at, zone), news[0].run.goal
-    measured = [(each.value, each.number) for each in _experiments(news) if each.value is not None]
+    believed = [each for each in _experiments(news) if each.is_believed]
+    measured = [(each.value, each.number) for each in believed if each.value is not None]
     nearest = ""
     if measured:
         value, of = min(measured) if goal is Goal.MINIMIZE else max(measured)
