@@ -294,8 +294,8 @@ def _repeated(rows: Sequence[Row], places: Mapping[int, float]) -> tuple[Mean, .
 
 
 def _noise(rows: Sequence[Row]) -> float:
-    groups = [[value for value in (row.value, *row.repeats) if value is not None] for row in rows]
-    noise = noise_of(group for group in groups if len(group) > 1)
+    believed = [(row.value, *row.repeats) for row in rows if row.is_believed]
+    noise = noise_of([value for value in values if value is not None] for values in believed)
     return min(_HUGE, BEYOND * noise.sigma) if noise else 0.0
 
 

@@ -138,6 +138,13 @@ def test_repeats_give_the_noise_and_the_means_of_what_was_kept() -> None:
     assert (scene(row(0, 1.0)).noise, scene(row(0, 1.0)).repeated) == (0.0, ())
 
 
+def test_the_repeats_of_what_is_not_believed_say_nothing_of_the_noise() -> None:
+    again = replace(row(0, 1.0), repeats=(1.0002, 1.0003))
+    doubted = replace(row(1, 0.5, Status.QUARANTINE), repeats=(0.98, 0.99, 1.1))
+    rejected = replace(row(2, 0.5, DISCARD), invalidated=Invalidated.NOT_BELIEVED, repeats=(0.9, 0.8, 1.0))
+    assert scene(again, doubted, rejected).noise == scene(again).noise > 0
+
+
 def test_a_line_of_blocks_falls_with_the_best_and_gives_a_plateau_its_room() -> None:
     rows = [row(0, 9.0), row(1, 1.0), *(row(n, 1.0 + n / 1000, DISCARD) for n in range(2, 40)), row(40, 0.99)]
     line = sparkline(rows, metric="val_bpb", goal=Goal.MINIMIZE, width=41)
