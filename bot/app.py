@@ -47,9 +47,9 @@ from loop.store.evidence.certifications import Certifications
 from loop.store.evidence.repeats import trainings_under_way
 from loop.store.journal import Journal, StoreError
 from notifiers.channels.tracker import Tracker
-from notifiers.charts import warm_drawing
+from notifiers.charts import WarmWorker
 from notifiers.delivery.delivery import Delivery
-from notifiers.delivery.preferences import PreferenceStore, usual_preferences
+from notifiers.delivery.preferences import Preferences, PreferenceStore, in_groups
 from notifiers.message import Message, Reply
 from notifiers.text.status import standing_text
 
@@ -168,9 +168,9 @@ class Bot:
             pairs=settings.certify_repeats,
             zone=zone,
         )
-        usual = usual_preferences(every=settings.digest_every, quiet=settings.quiet_hours)
+        usual = in_groups(Preferences(quiet=settings.quiet_hours), settings.digest_every)
         preferences = PreferenceStore(journal, default=usual, metric=settings.metric)
-        self._drawing = charts = warm_drawing()
+        self._drawing = charts = WarmWorker()
         reporter = Reporter(self._runs, settings, zone=zone, now=time.time, drawing=charts)
         access = access_by(settings)
         self._chats = Chats(

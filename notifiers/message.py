@@ -21,7 +21,8 @@ class Button:
             raise ValueError(f"too long for a button: {self.command}")
 
 
-Row: TypeAlias = tuple[Button, ...]
+Buttons: TypeAlias = tuple[Button, ...]
+"""A row of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Message:
 
     text: str
     block: str = ""
-    buttons: tuple[Row, ...] = ()
+    buttons: tuple[Buttons, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     silent: bool = False
 
@@ -69,6 +70,16 @@ class Reply:
     @classmethod
     def changed(cls, text: str, *, brief: bool = False) -> Reply:
         return cls(Message(text), for_all=True, brief=brief)
+
+
+def units(text: str) -> int:
+    """Return the length in UTF-16 code units, in which chats count."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def first_units(text: str, limit: int) -> str:
+    """Return as much of the beginning; half of a surrogate pair at the cut is left out."""
+    return text.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", "ignore")
 
 
 class ChannelError(Exception):

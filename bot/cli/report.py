@@ -86,13 +86,15 @@ class FullReport:
     def draw(self, path: Path, *, by_time: bool = False) -> None:
         import asyncio
 
-        from notifiers.charts import ChartError, chart
+        from notifiers.charts import draw
+        from notifiers.charts.scene import ChartError, make_scene
 
         report, rows = self.night.report, self.night.rows
-        drawing = chart(rows, metric=report.metric, goal=report.goal, title=self.title, by_time=by_time)
         try:
-            png = asyncio.run(drawing)
-            path.write_bytes(png)
+            scene = make_scene(
+                rows, metric=report.metric, goal=report.goal, title=self.title, by_time=by_time
+            )
+            path.write_bytes(asyncio.run(draw(scene)))
         except ChartError as error:
             raise UserError(str(error)) from None
         except OSError as error:
@@ -200,7 +202,7 @@ _STYLES = (
 
 
 def _line_of(night: WakeUpReport) -> str:
-    from notifiers.charts import sparkline
+    from notifiers.charts.scene import sparkline
     from notifiers.text.report import WIDTH
 
     return sparkline(night.rows, metric=night.report.metric, goal=night.report.goal, width=WIDTH)

@@ -31,8 +31,8 @@ from loop.results.report import RunStatus, run_status
 from loop.store.events import last_event_of
 from loop.store.experiments import read_rows
 from loop.text import without_secrets
-from notifiers.charts import ChartError, chart_of
-from notifiers.charts.warm_worker import WarmWorker
+from notifiers.charts import WarmWorker, chart_of
+from notifiers.charts.scene import ChartError
 from notifiers.delivery.preferences import PreferenceStore, Verbosity, describe
 from notifiers.message import Button, Message, Reply
 from notifiers.text.certainty import certified_line
@@ -233,14 +233,12 @@ class CommandHandlers(IdeaCommands):
         total = sum((await in_thread(self._journal.counts, run.id)).values())
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
         rows = await in_thread(read_rows, self._journal, run.id, start=start)
-        before = await in_thread(self._journal.best, run.id, before=start)
         best = await in_thread(self._journal.best, run.id)
         table = results_message(
             rows,
             metric=run.metric,
             goal=run.goal,
             total=total,
-            before=before.value if before else None,
             tag=run.tag,
             width=TERMINAL if request.sender.is_local else PHONE,
         )

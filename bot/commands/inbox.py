@@ -16,7 +16,7 @@ from loop.process.worker import in_thread
 from loop.store.journal import Journal
 from loop.store.outbox import remember_request, told_experiment, told_run
 from loop.store.patience import Blocked
-from notifiers.message import Button, Message, Reply, Row
+from notifiers.message import Button, Buttons, Message, Reply
 from notifiers.text.words import duration
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def _refusal(request: Request, error: UserError) -> Reply:
     return Reply(Message(str(error)), refused=True)
 
 
-def _about(rows: Sequence[Row], run: int) -> tuple[Row, ...]:
+def _about(rows: Sequence[Buttons], run: int) -> tuple[Buttons, ...]:
     return tuple(tuple(replace(each, command=with_run(each.command, run)) for each in row) for row in rows)
 
 

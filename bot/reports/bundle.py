@@ -22,8 +22,8 @@ from loop.results.table import results_text
 from loop.store.experiments import row_of
 from loop.store.journal import Journal
 from loop.text import one_line
-from notifiers.charts import ChartError, chart_of
-from notifiers.charts.warm_worker import WarmWorker
+from notifiers.charts import WarmWorker, chart_of
+from notifiers.charts.scene import ChartError
 from notifiers.message import Attachment, Message
 from notifiers.text.words import duration, plural
 

@@ -18,8 +18,8 @@ from loop.proposers.people import ideas_in_prose
 from loop.results.report import WakeUpReport, read_wakeup_report
 from loop.store.experiments import Idea, IdeaBox
 from loop.store.journal import StoreError
-from notifiers.charts import ChartError, chart_of
-from notifiers.charts.warm_worker import WarmWorker
+from notifiers.charts import WarmWorker, chart_of
+from notifiers.charts.scene import ChartError
 from notifiers.message import Attachment, Message
 from notifiers.text.digest import message_of
 from notifiers.text.notification import report_buttons

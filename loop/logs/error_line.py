@@ -313,9 +313,8 @@ class _Log:
         for rank, sign in enumerate(_SIGNS):
             if found := sign.fullmatch(line):
                 first = self._signs.get(rank)
-                if (
-                    first is None or rank >= _SIGNAL or not self._is_near(first[0])
-                ):  # torchrun's last is the cause
+                # Of torchrun's the last is the cause.
+                if first is None or rank >= _SIGNAL or not self._is_near(first[0]):
                     self._signs[rank] = self._number, found.groupdict().get("quoted", line)
                     self._sign = rank
                 return

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from loop.errors import UserError
 from loop.experiment import Experiment, Run
@@ -19,10 +18,6 @@ from loop.process.environment import launch_command
 from loop.program.constants import find_constants, words_of
 from loop.results.gains import effect, reason_of
 from loop.shell import answer_of, install_line
-
-if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]
-
 
 # An Arrow type; or `time`, in UTC; or `object`, JSON text in Parquet because its members differ by row.
 _COLUMNS = {
@@ -52,8 +47,7 @@ _COLUMNS = {
 
 def json_lines(run: Run, experiments: Iterable[Experiment]) -> str:
     return "".join(
-        json.dumps({name: _to_json(value) for name, value in record.items()}) + "\n"
-        for record in _records(run, experiments)
+        json.dumps(record, default=datetime.isoformat) + "\n" for record in _records(run, experiments)
     )
 
 
@@ -64,7 +58,7 @@ def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> No
         UserError: pyarrow is missing, or the file cannot be written.
     """
     try:
-        import pyarrow as pa
+        import pyarrow as pa  # type: ignore[import-untyped]
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
     except ImportError:
         raise UserError(f"Parquet needs pyarrow. Run: {install_line('pyarrow')}") from None
@@ -72,7 +66,9 @@ def write_parquet(path: Path, run: Run, experiments: Iterable[Experiment]) -> No
         {name: json.dumps(value) if _COLUMNS[name] == "object" else value for name, value in record.items()}
         for record in _records(run, experiments)
     ]
-    table = pa.Table.from_pylist(records, schema=_schema())
+    own = {"time": pa.timestamp("us", tz="UTC"), "object": pa.string()}
+    schema = pa.schema([(name, own.get(kind) or pa.type_for_alias(kind)) for name, kind in _COLUMNS.items()])
+    table = pa.Table.from_pylist(records, schema=schema)
     try:
         pq.write_table(table, path)
     except OSError as error:
@@ -105,17 +101,6 @@ def _plain(kind: str, value: object) -> object:
     if kind == "time" and isinstance(value, float):
         return datetime.fromtimestamp(value, UTC)
     return value
-
-
-def _to_json(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _schema() -> pa.Schema:
-    import pyarrow as pa
-
-    own = {"time": pa.timestamp("us", tz="UTC"), "object": pa.string()}
-    return pa.schema([(name, own.get(kind) or pa.type_for_alias(kind)) for name, kind in _COLUMNS.items()])
 
 
 _PACKAGES = ("torch", "numpy", "triton", "flash-attn", "kernels", "tiktoken", "tokenizers", "pyarrow")

@@ -56,14 +56,15 @@ def reason_of(decided: Experiment | Row, goal: Goal) -> str:
     assert_never(decided.status)
 
 
-def bests_before(rows: Iterable[Row], goal: Goal, best: float | None = None) -> Iterator[float | None]:
+def bests_before(rows: Iterable[Row], goal: Goal) -> Iterator[float | None]:
     """Yield for each row the best kept value before it, None while there is none.
 
-    `best` is the one before the first row.
+    The journal has recorded it, as lanes discard and crash in another order than that of the numbers; in a
+    bare file it is of the rows before.
     """
-    better = min if goal is Goal.MINIMIZE else max
+    better, best = (min if goal is Goal.MINIMIZE else max), None
     for row in rows:
-        yield best
+        yield best if row.best_before is None else row.best_before
         if row.status is Status.KEEP and row.value is not None:
             best = row.value if best is None else better(best, row.value)
 
@@ -129,9 +130,9 @@ def family_rates(tries: Iterable[tuple[Family | None, Status, int, float | None]
     return tuple(sorted(rates, key=lambda rate: (-rate.kept, rate.tried, -(rate.best_gain or 0.0))))
 
 
-def rates_of(rows: Sequence[Row], goal: Goal, before: float | None = None) -> tuple[FamilyRate, ...]:
-    """Return how the ideas of each family fared in a run; `before` is the best before the first row."""
-    bests = zip(rows, bests_before(rows, goal, before), strict=True)
+def rates_of(rows: Sequence[Row], goal: Goal) -> tuple[FamilyRate, ...]:
+    """Return how the ideas of each family fared in a run."""
+    bests = zip(rows, bests_before(rows, goal), strict=True)
     return family_rates(
         (row.family, row.status, 1, _effect(best, row.value, goal) if row.status is Status.KEEP else None)
         for row, best in bests

@@ -77,9 +77,9 @@ class Ledger:
 
     @property
     def running(self) -> float:
-        """The seconds in which the run went on: without pauses, and while a bot was there."""
+        """The seconds in which the run went on, of a lane on average: no pauses, and a bot was there."""
         away = (Spent.WAITING, Spent.BOT_DOWN, Spent.MACHINE_DOWN)
-        return self.total - sum(self.seconds[cause] for cause in away)
+        return (self.total - sum(self.seconds[cause] for cause in away)) / self.lanes
 
     @property
     def lost(self) -> tuple[tuple[Spent, float], ...]:
@@ -137,32 +137,16 @@ class Bill:
 
 _History: TypeAlias = list[tuple[float, Event]]
 
-_TELLING = (
-    EventKind.RUN_STATE,
-    EventKind.RUN_RECOVERED,
-    EventKind.NEEDS_ATTENTION,
-    EventKind.NOTED,
-    EventKind.RESTED,
-    EventKind.TRAINING,
-    EventKind.INTERRUPTED,
-    EventKind.SKIP_REQUESTED,
-    EventKind.MEASURED,
-    EventKind.REPEAT_TRAINING,
-    EventKind.REPEAT_PUT_BACK,
-    EventKind.REPEAT_GIVEN_UP,
-    EventKind.REPEATED,
-)
-"""The kinds of events that the ledger reads."""
-
 _BEGINS = (EventKind.TRAINING, EventKind.REPEAT_TRAINING)
-_OF_REPEATS = (
-    EventKind.REPEAT_TRAINING,
-    EventKind.REPEAT_PUT_BACK,
-    EventKind.REPEAT_GIVEN_UP,
-    EventKind.REPEATED,
-)
-_ENDS = (EventKind.INTERRUPTED, EventKind.MEASURED, EventKind.SKIP_REQUESTED, *_OF_REPEATS)
 _PUTS_BACK = (EventKind.INTERRUPTED, EventKind.REPEAT_PUT_BACK)
+_ENDS = (
+    *(EventKind.MEASURED, EventKind.SKIP_REQUESTED, EventKind.REPEATED, EventKind.REPEAT_GIVEN_UP),
+    *_PUTS_BACK,
+)
+_OF_THE_RUN = (
+    *(EventKind.RUN_STATE, EventKind.RUN_RECOVERED, EventKind.NEEDS_ATTENTION, EventKind.NOTED),
+    EventKind.RESTED,
+)
 
 
 def read_ledger(
@@ -175,14 +159,17 @@ def read_ledger(
 ) -> Ledger:
     """Return the ledger of a run: until `now`, or until it was stopped or done with all it was asked for.
 
-    It begins with the run, or later, at `since`. All its `experiments` need not be read where they were.
+    It begins with the run, or later, at `since`. All its `experiments` need not be read where they were; of
+    one that is among them twice the later counts.
     """
-    events = events_of(journal, run.id, _TELLING)
+    if experiments is None:
+        experiments = [*journal.undecided(run.id), *read_rows(journal, run.id)]
+    events = events_of(journal, run.id, (*_BEGINS, *_ENDS, *_OF_THE_RUN))
     states = [event for event in events if event.kind is EventKind.RUN_STATE]
     over = states and states[-1].data["state"] in (RunState.STOPPED, RunState.DONE)
     return ledger(
         events,
-        all_of(journal.undecided(run.id), read_rows(journal, run.id)) if experiments is None else experiments,
+        experiments,
         Sessions(journal).all(),
         start=max(run.created_at, since or 0.0),
         end=min(states[-1].at, now) if over else now,
@@ -399,11 +386,3 @@ def _span(start: float, end: float, cause: Spent) -> list[Span]:
 
 def _in_order(spans: list[Span]) -> list[Span]:
     return sorted(spans, key=attrgetter("start"))
-
-
-def all_of(undecided: Iterable[Experiment], rows: Iterable[Row]) -> list[Row | Experiment]:
-    """Return a run's experiments: those that were under way before its `rows` were read, and these.
-
-    Where it was decided meanwhile it is in both; the row comes later, and counts.
-    """
-    return [*undecided, *rows]

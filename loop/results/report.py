@@ -6,8 +6,9 @@ The report is on rows alone, the wake-up report adds what the journal knows, the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from inspect import getmembers
 from pathlib import Path
 
 from loop.evaluation.certainty import Certainty, read_certainty
@@ -17,19 +18,11 @@ from loop.lanes.status import LaneStatus, lane_statuses
 from loop.logs.progress import Progress
 from loop.proposers.protocol import STUCK_AFTER, SearchMode, idle, search_mode
 from loop.results.gains import FamilyRate, bests_before, rates_of
-from loop.results.ledger import Bill, Ledger, Spent, all_of, away_seconds, read_ledger
+from loop.results.ledger import Bill, Ledger, Spent, away_seconds, read_ledger
 from loop.store.events import open_calls
 from loop.store.evidence.repeats import Repeats
 from loop.store.evidence.verdicts import are_evaluated
-from loop.store.experiments import (
-    Idea,
-    IdeaBox,
-    Row,
-    count_taken_over,
-    decided_by,
-    read_rows,
-    waited_longer,
-)
+from loop.store.experiments import Idea, IdeaBox, Row, count_taken_over, decided_by, read_rows, waited_longer
 from loop.store.journal import Journal
 from loop.store.spending import Budget
 
@@ -50,12 +43,36 @@ class Gain:
     gain: float
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of the experiments of a run, or of a part of it. `under_way` are not decided yet.
+
+    Those `taken_over` were trained without the bot, in none of this run's time.
+    """
+
+    keep: int
+    discard: int
+    crash: int
+    quarantine: int
+    skipped: int
+    under_way: int = 0
+    taken_over: int = 0
+
+    @property
+    def experiments(self) -> int:
+        """All that were trained, the baseline included."""
+        return self.keep + self.discard + self.crash + self.quarantine
+
+    @property
+    def made(self) -> int:
+        return self.experiments + self.skipped + self.under_way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Counts):
     """What a run has brought, or a part of it. What the rows do not say is None.
 
-    `experiments` counts all that were trained, the baseline included; `gains` has one for each that was kept
-    on a best before it, the largest first. `under_way` are not decided yet. Times are of the
+    `gains` has one for each experiment that was kept on a best before it, the largest first. Times are of the
     first start and the last end. `training_seconds` is what counted against the budgets, `before` the best
     before the first row. `queue_empty` counts how often the machine waited for a proposal, `waited_seconds`
     how long. `spent` is None where no model was asked.
@@ -64,12 +81,6 @@ class Report:
     tag: str | None
     metric: str
     goal: Goal
-    experiments: int
-    keep: int
-    discard: int
-    crash: int
-    quarantine: int
-    skipped: int
     baseline: float | None
     best: float | None
     best_number: int | None
@@ -85,13 +96,7 @@ class Report:
     queue_empty: int | None
     waited_seconds: float | None
     spent: Cost | None
-    taken_over: int = 0  # of the experiments: they took none of this run's time
     before: float | None = None
-    under_way: int = 0
-
-    @property
-    def made(self) -> int:
-        return self.experiments + self.skipped + self.under_way
 
     @property
     def gain(self) -> float | None:
@@ -188,7 +193,7 @@ class WakeUpReport:
 def to_json(value: object) -> dict[str, object]:
     """Return the fields and the properties of a dataclass by their names, those of its members too."""
     assert is_dataclass(value)
-    properties = [name for name, found in vars(type(value)).items() if isinstance(found, property)]
+    properties = [name for name, _ in getmembers(type(value), lambda found: isinstance(found, property))]
     names = [*(each.name for each in fields(value)), *properties]
     return {name: _plain(getattr(value, name)) for name in names}
 
@@ -219,7 +224,11 @@ def make_report(
     its simplicity.
     """
     counts = Counter(row.status for row in rows)
-    keeps = list(_keeps(rows, goal, before))
+    keeps = [
+        (row, row.value, best_before)
+        for row, best_before in zip(rows, bests_before(rows, goal), strict=True)
+        if row.status is Status.KEEP and row.value is not None
+    ]
     best = min(reversed(keeps), key=lambda keep: goal.sign * keep[1], default=None)
     gains = [
         Gain(row.number, row.commit, row.description, gain(best_before, value, goal))
@@ -232,7 +241,6 @@ def make_report(
         tag=tag,
         metric=metric,
         goal=goal,
-        experiments=sum(count for status, count in counts.items() if status is not Status.SKIP),
         keep=counts[Status.KEEP],
         discard=counts[Status.DISCARD],
         crash=counts[Status.CRASH],
@@ -249,19 +257,13 @@ def make_report(
         started_at=min((row.started_at for row in rows if row.started_at is not None), default=None),
         ended_at=max((row.ended_at for row in rows if row.ended_at is not None), default=None),
         training_seconds=sum(trained) if trained else None,
-        families=rates_of(rows, goal, before),
+        families=rates_of(rows, goal),
         queue_empty=sum(wait > EMPTY_SECONDS for wait in waits) if waits else None,
         waited_seconds=sum(waits) if waits else None,
         taken_over=sum(row.is_taken_over and row.status is not Status.SKIP for row in rows),
         spent=None if spent == Cost() else spent,
         before=before,
     )
-
-
-def _keeps(rows: Sequence[Row], goal: Goal, best: float | None) -> Iterator[tuple[Row, float, float | None]]:
-    for row, before in zip(rows, bests_before(rows, goal, best), strict=True):
-        if row.status is Status.KEEP and row.value is not None:
-            yield row, row.value, before
 
 
 def _is_baseline(row: Row) -> bool:
@@ -284,7 +286,8 @@ def read_wakeup_report(
     """
     undecided = journal.undecided(run.id)
     rows = read_rows(journal, run.id)
-    known = all_of(undecided, rows)
+    # They are read in this order: what is decided meanwhile is in both.
+    known: list[Row | Experiment] = [*undecided, *rows]
     rows = rows[: decided_by(journal, run.id, until)]
     first = 0 if since is None else decided_by(journal, run.id, since)
     spent = Budget(journal).of_run(run.id, until=until)
@@ -343,8 +346,8 @@ def _outlook(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class RunStatus:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus(Counts):
     """A run's state, the experiment under way, the best so far and the counts.
 
     `experiment`, `stage` and `description` are None between trainings. Where the training is a repeat of that
@@ -367,11 +370,6 @@ class RunStatus:
     best_number: int | None
     best_at: float | None
     baseline: float | None
-    keep: int
-    discard: int
-    crash: int
-    quarantine: int
-    skipped: int
     started_at: float
     heartbeat_at: float | None
     queue_empty: int = 0
@@ -381,18 +379,8 @@ class RunStatus:
     repeats: int | None = None
     calls: tuple[str, ...] = ()
     certainty: Certainty | None = None
-    under_way: int = 0
     away_seconds: float = 0.0
     lanes: tuple[LaneStatus, ...] = ()
-    taken_over: int = 0  # of the experiments, as in `Report`
-
-    @property
-    def experiments(self) -> int:
-        return self.keep + self.discard + self.crash + self.quarantine
-
-    @property
-    def made(self) -> int:
-        return self.experiments + self.skipped + self.under_way
 
 
 def run_status(journal: Journal, run: Run, *, worktree: Path) -> RunStatus:

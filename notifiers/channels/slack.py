@@ -265,19 +265,16 @@ async def blocks_or_text(show: Callable[..., Awaitable[_T]], rendered: Rendered)
 
     Blocks with pictures are not given up: the caller tries them without first.
     """
-    text = rendered.text
-    tries = [(text, rendered.blocks), (text, []), (shorten(text, _SHORT, unfinished=HALF_ENTITY), [])]
-    for text, blocks in tries[:-1]:
+    for blocks in (rendered.blocks, []):
         try:
             with slack_errors():
-                return await show(text=text, blocks=blocks)
+                return await show(text=rendered.text, blocks=blocks)
         except SlackRefusedError as error:
             if error.word not in _BAD_BLOCKS or rendered.has_pictures:
                 raise
             log.warning("Slack refused the form of a message (%s); it is sent in a plainer one", error.word)
-    text, blocks = tries[-1]
     with slack_errors():
-        return await show(text=text, blocks=blocks)
+        return await show(text=shorten(rendered.text, _SHORT, unfinished=HALF_ENTITY), blocks=[])
 
 
 async def show_with_pictures(

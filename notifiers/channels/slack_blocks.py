@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from loop.text import clean, one_line
-from notifiers.message import Button, Message
+from notifiers.message import Button, Message, first_units, units
 from notifiers.text.words import plural
 
 Block: TypeAlias = dict[str, Any]
@@ -79,7 +79,7 @@ def render(
         blocks.append({"type": "context", "elements": [{"type": "plain_text", "text": note}]})
     rows = [row[start : start + _ROW] for row in message.buttons for start in range(0, len(row), _ROW)]
     blocks += [_actions(row, number) for number, row in enumerate(rows[:_ROWS])]
-    if share and _units(share) <= _VALUE:
+    if share and units(share) <= _VALUE:
         blocks.append({"type": "actions", "elements": [_button("Show to all", share, SHARE)]})
     cut = [fixed] if shown_fixed != fixed else []
     if shown_text != text:
@@ -101,7 +101,7 @@ def shorten(text: str, limit: int, *, unfinished: re.Pattern[str] | None = None)
 
     The last line then says how many are left out. What `unfinished` finds before the cut is dropped.
     """
-    if _units(text) <= limit:
+    if units(text) <= limit:
         return text
     head = cut(text, limit - _LEFT_OUT)
     left = text[len(head) :].strip("\n").count("\n") + 1
@@ -119,15 +119,11 @@ def _pieces(text: str) -> list[str]:
 
 
 def cut(text: str, limit: int) -> str:
-    if _units(text) <= limit:
+    if units(text) <= limit:
         return text
-    head = text.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", "ignore")
+    head = first_units(text, limit)
     lines = head.rpartition("\n")[0]
     return lines if lines.strip() else head
-
-
-def _units(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2
 
 
 def _rich(kind: str, text: str) -> Block:

@@ -33,6 +33,8 @@ from notifiers.message import (
     RateLimitedError,
     RefusedError,
     UnreachableError,
+    first_units,
+    units,
 )
 
 log = logging.getLogger(__name__)
@@ -108,11 +110,6 @@ class Part:
     buttons: bool = False
 
 
-def units(text: str) -> int:
-    """Return the length in UTF-16 code units."""
-    return len(text.encode("utf-16-le")) // 2
-
-
 def visible(text: str) -> bool:
     return any(
         character not in _UNSEEN and unicodedata.category(character) not in _UNSEEN_CATEGORIES
@@ -125,7 +122,8 @@ def lay_out(message: Message) -> list[Part]:
     text, block, files = clean(message.text), clean(message.block), message.attachments
     pages = _pages(text, block)
     if len(pages) > PAGES and visible(block):
-        files = (*files, Attachment(_file_name(block), block.encode()))
+        is_diff = block.startswith(("diff --git ", "--- ", "@@ "))
+        files = (*files, Attachment("changes.diff" if is_diff else "output.txt", block.encode()))
         pages = _pages(text, "")
     if len(pages) > PAGES:
         files = (*files, Attachment("message.txt", text.encode()))
@@ -184,16 +182,11 @@ def _cut(text: str, room: int, limit: int) -> list[str]:
                 pieces.append("\n".join(lines))
                 lines, used, room = [], 0, limit
             else:
-                # Half of a surrogate pair at the cut is left to the next piece.
-                pieces.append(rest.encode("utf-16-le")[: 2 * limit].decode("utf-16-le", errors="ignore"))
+                pieces.append(first_units(rest, limit))
                 rest = rest[len(pieces[-1]) :]
         used += bool(lines) + units(rest)
         lines.append(rest)
     return [*pieces, "\n".join(lines)]
-
-
-def _file_name(block: str) -> str:
-    return "changes.diff" if block.startswith(("diff --git ", "--- ", "@@ ")) else "output.txt"
 
 
 @dataclass(slots=True)
@@ -287,9 +280,7 @@ class TelegramChannel:
     async def pin(self, message_id: str) -> None:
         try:
             await self._call(
-                self._bot.pin_chat_message,
-                message_id=_address(message_id)[1],
-                disable_notification=True,
+                self._bot.pin_chat_message, message_id=_address(message_id)[1], disable_notification=True
             )
         except RefusedError as error:
             log.info("%s: a message could not be pinned: %s", self.name, error)

@@ -39,14 +39,7 @@ class Steps:
 class Tracker:
     """Logs every decided experiment to one project of a service; each of our runs is one of its runs."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        *,
-        service: str,
-        project: str,
-        environ: Mapping[str, str],
-    ) -> None:
+    def __init__(self, journal: Journal, *, service: str, project: str, environ: Mapping[str, str]) -> None:
         self._journal = journal
         self._service = service
         self._project = project

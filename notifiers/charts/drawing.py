@@ -20,11 +20,12 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from loop.experiment import Goal
-from loop.gain import number
+from loop.gain import signed
 from loop.results.report import Gain
 from loop.text import one_line
-from notifiers.charts import EXPERIMENT, GAINS, Point, Scene, Tick, x_ticks, y_ticks
-from notifiers.text.words import whole_changes
+from notifiers.charts.scene import EXPERIMENT, Point, Scene, Tick, x_ticks, y_ticks
+from notifiers.text.report import GAINS
+from notifiers.text.words import whole_changes, with_minus
 
 WIDTH, HEIGHT = 1280, 1120
 """Of the picture, in pixels: as wide as chats show one. Sizes of type are in points, of 2.8 pixels each."""
@@ -104,7 +105,7 @@ def make_figure(scene: Scene) -> Figure:
     better = "lower" if scene.goal is Goal.MINIMIZE else "higher"
     meaning = f"{one_line(scene.metric, 24)}, {better} is better"
     _write(figure, [_TITLE], ([title], {"weight": "bold"}), ([meaning], {"color": _FAINT}))
-    moved = scene.change.replace("-", "−")
+    moved = with_minus(scene.change)
     headline = one_line(scene.headline, 200)  # more than fits
     large = {"size": max(8.0, min(20.0, 660 / len(headline + moved)))}
     strong = {**large, "color": _KEPT, "weight": "bold"}
@@ -113,12 +114,11 @@ def make_figure(scene: Scene) -> Figure:
         named = scene.gains[:GAINS]
         _list_gains(figure, named, scene.goal, scene.kept[0][1] if scene.kept else None)
         below = _LINE * (len(named) + 0.5) if named else 0.0
-        figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, _PLOT - below)))
         axes = figure.subplots()
         _plot(axes, scene)
-        if len(axes.get_legend_handles_labels()[1]) > _COLUMNS:  # the legend takes two lines
-            plot = _PLOT - _LINE
-            figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, plot - below)))
+        legend_lines = math.ceil(len(axes.get_legend_handles_labels()[1]) / _COLUMNS)
+        height = _PLOT - _LINE * max(0, legend_lines - 1) - below
+        figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.022, below, 0.963, height)))
         spaces = {"handlelength": 1.2, "handletextpad": 0.2, "columnspacing": 0.9}
         figure.legend(loc="upper left", bbox_to_anchor=(0.005, _LEGEND), ncols=_COLUMNS, **spaces)
         figure.draw_without_rendering()  # from here on the layout holds
@@ -146,20 +146,21 @@ def _write(figure: Figure, rows: Sequence[float], *columns: tuple[Sequence[str],
 
 
 def _list_gains(figure: Figure, gains: Sequence[Gain], goal: Goal, like: float | None) -> None:
-    sign = "−" if goal is Goal.MINIMIZE else "+"
     rows = [_LINE * (len(gains) - place) - 0.015 for place in range(len(gains))]
     _write(
         figure,
         rows,
         ([f"#{gain.number}" for gain in gains], {"weight": "bold"}),
-        ([f"{sign}{number(gain.gain, like)}" for gain in gains], {"color": _KEPT}),
+        ([with_minus(signed(-goal.sign * gain.gain, like)) for gain in gains], {"color": _KEPT}),
         ([whole_changes(gain.description, _WIDTH) for gain in gains], {"color": _FAINT}),
     )
 
 
 def _plot(axes: Axes, scene: Scene) -> None:
-    few = _count(scene) < 150
-    size = 7.0 if few else 4.5 if _count(scene) < 1500 else 2.5
+    of_each = (scene.kept, scene.discarded, scene.crashed, scene.quarantined, scene.rejected)
+    count = sum(map(len, of_each))
+    few = count < 150
+    size = 7.0 if few else 4.5 if count < 1500 else 2.5
     shown = [point for point in scene.discarded if scene.low <= point[1] <= scene.high]
     above = [number for number, value in scene.discarded if value > scene.high]
     below = [number for number, value in scene.discarded if value < scene.low]
@@ -179,11 +180,13 @@ def _plot(axes: Axes, scene: Scene) -> None:
     halo = {"markeredgecolor": "white", "markeredgewidth": 1.0} if few else {}
     mark(scene.kept, "o", _KEPT, f"{len(scene.kept):,} kept", markersize=size + 1.5, zorder=3, **halo)
     mark(shown, "o", _DISCARDED, f"{len(scene.discarded):,} discarded")
-    doubted = [(number, min(scene.high, max(scene.low, value))) for number, value in scene.quarantined]
-    hollow = {"markerfacecolor": "none", "markeredgecolor": _DOUBTED, "markeredgewidth": 1.6, "zorder": 3}
-    mark(doubted, "D", _DOUBTED, f"{len(doubted):,} in quarantine", **hollow)
-    rejected = [(number, min(scene.high, max(scene.low, value))) for number, value in scene.rejected]
-    mark(rejected, "D", _CRASHED, f"{len(rejected):,} rejected", **{**hollow, "markeredgecolor": _CRASHED})
+    for points, colour, word in (
+        (scene.quarantined, _DOUBTED, "in quarantine"),
+        (scene.rejected, _CRASHED, "rejected"),
+    ):
+        within = [(at, min(scene.high, max(scene.low, value))) for at, value in points]
+        hollow = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.6, "zorder": 3}
+        mark(within, "D", colour, f"{len(within):,} {word}", **hollow)
     if scene.repeated:
         errors = [
             [mean.value - mean.low for mean in scene.repeated],
@@ -208,13 +211,8 @@ def _plot(axes: Axes, scene: Scene) -> None:
     beside = max(0.6, 0.015 * scene.last) if by_number else 0.03 * scene.last or 0.5
     axes.set_xlim(-beside, scene.last + beside)
     _set_ticks(axes.xaxis, x_ticks(scene, _TICKS))
-    axes.yaxis.set_visible(bool(scene.kept or scene.discarded))
+    axes.yaxis.set_visible(scene.has_values)
     axes.set_xlabel(scene.axis)
-
-
-def _count(scene: Scene) -> int:
-    of_each = (scene.kept, scene.discarded, scene.crashed, scene.quarantined, scene.rejected)
-    return sum(map(len, of_each))
 
 
 def _scale_values(axes: Axes, scene: Scene) -> None:

@@ -76,7 +76,7 @@ class Pending:
     """A notification that is not settled; `state` is None where nothing was done about it yet.
 
     One that is `answered` has been told in the channel by the answer to a command; `passed` is the number
-    that it is the first to reach.
+    that it is the first to reach. `late` is a line that says when it was, empty of what is new.
     """
 
     news: Notification
@@ -84,17 +84,19 @@ class Pending:
     decision: Decision = Decision.SEND
     answered: bool = False
     passed: Threshold | None = None
+    late: str = ""
 
     @property
     def waits(self) -> bool:
         """Whether it was put off before, and still is."""
         return self.state is not None and self.decision is Decision.HOLD
 
-    def decided(self, preferences: Preferences, *, quiet: bool) -> Pending:
-        decision = decide(self.news, preferences, quiet=quiet)
-        threshold = preferences.threshold
+    def decided(self, preferences: Preferences, *, quiet: bool, now: float, zone: tzinfo) -> Pending:
+        decision = Decision.MUTE if self.answered else decide(self.news, preferences, quiet=quiet)
+        threshold, at = preferences.threshold, self.news.event.at
         passed = threshold if threshold is not None and threshold.is_passed(self.news) else None
-        return replace(self, decision=Decision.MUTE if self.answered else decision, passed=passed)
+        late = f"\nThat was {datetime.fromtimestamp(at, zone):%Y-%m-%d at %H:%M}" if now - at >= STALE else ""
+        return replace(self, decision=decision, passed=passed, late=late)
 
     def entry(self, state: State) -> Entry:
         return Entry(self.news.event.id, state)
@@ -111,33 +113,31 @@ def next_step(
     one message that the digests of what was kept and the calls for a person follow. The wake-up report takes
     its place, and that of all that the quiet hours still put off.
     """
-    decided = [each.decided(preferences, quiet=quiet) for each in pending]
+    decided = [each.decided(preferences, quiet=quiet, now=now, zone=zone) for each in pending]
     for each in decided:
         if each.state is State.FOLLOWS and not (quiet and each.waits):
-            return _follow_up(each, now=now, zone=zone)
+            return _follow_up(each)
     decided = [each for each in decided if each.state is not State.FOLLOWS]
     hourly = preferences.verbosity is Verbosity.HOURLY
     enough = preferences.every if preferences.verbosity is Verbosity.EVERY else 0
     due = [each for each in decided if each.decision is not Decision.MUTE and not each.waits]
-    late = len(due) > FEW and now - due[0].news.event.at >= STALE
+    late = len(due) > FEW and due[0].late
     waiting = sum(each.waits and not (hourly and each.news.is_digest) for each in decided)
     if quiet or hourly or late or waiting > max(enough, FEW):
         for each in decided:
             if each.news.topic is Topic.REPORT and each.decision is not Decision.MUTE:
-                return _wake_up(each, decided, now=now, zone=zone)
+                return _wake_up(each, decided)
         if not quiet and (late or waiting > max(enough, FEW)):
-            return _backlog(decided, preferences, now=now, zone=zone)
+            return _backlog(decided, preferences, zone)
     if hourly and not quiet:
         held = [each for each in decided if each.decision is Decision.HOLD and each.news.is_digest]
         if held and now - held[0].news.event.at >= HOUR:
             return _group(held, hour_message([each.news for each in held], zone))
         enough = HELD  # they wait for that
-    return _first(decided, enough, quiet=quiet, now=now, zone=zone)
+    return _first(decided, enough, quiet=quiet)
 
 
-def _first(
-    decided: Sequence[Pending], enough: int, *, quiet: bool, now: float, zone: tzinfo
-) -> Record | Send | None:
+def _first(decided: Sequence[Pending], enough: int, *, quiet: bool) -> Record | Send | None:
     entries: list[Entry] = []  # recorded before anything is sent
     group: list[Pending] = []
     for each in decided:
@@ -156,35 +156,31 @@ def _first(
             break
         if group and enough < HELD:
             return _group(group, group_message([each.news for each in group]))
-        return _send(each, now=now, zone=zone)
+        return _send(each)
     return Record(tuple(entries)) if entries else None
 
 
-def _send(each: Pending, *, now: float, zone: tzinfo) -> Send:
-    news = each.news
-    silent = each.decision is Decision.SILENT
-    late = ""
-    if now - news.event.at >= STALE:
-        late = f"\nThat was {datetime.fromtimestamp(news.event.at, zone):%Y-%m-%d at %H:%M}"
+def _send(each: Pending) -> Send:
+    news, silent = each.news, each.decision is Decision.SILENT
     text = message_of(news.event, news.run, news.experiment).text
     text += f"\n{each.passed}: you asked to hear of it" if each.passed else ""
     return Send(
-        Message(f"{text}{late}", buttons=buttons_under(news), silent=silent),
+        Message(f"{text}{each.late}", buttons=buttons_under(news), silent=silent),
         news.run,
         news.is_for_all and not silent,
         (each.entry(State.SENT),),
         news.experiment,
         report=news.event if news.has_report else None,
-        late=late,
+        late=each.late,
     )
 
 
-def _wake_up(report: Pending, decided: Sequence[Pending], *, now: float, zone: tzinfo) -> Send:
+def _wake_up(report: Pending, decided: Sequence[Pending]) -> Send:
     """Return the wake-up report, which covers all in its run that was put off until then.
 
     Of what comes before it, calls for a person follow, and what is about another run waits its turn.
     """
-    step = _send(report, now=now, zone=zone)
+    step = _send(report)
     entries = []
     for each in decided[: decided.index(report)]:
         if each.decision is Decision.MUTE:
@@ -197,12 +193,12 @@ def _wake_up(report: Pending, decided: Sequence[Pending], *, now: float, zone: t
     return replace(step, entries=(*entries, *step.entries))
 
 
-def _follow_up(each: Pending, *, now: float, zone: tzinfo) -> Record | Send:
+def _follow_up(each: Pending) -> Record | Send:
     """Return the message about what was announced already: no more sound, but for a call for a person."""
     if each.decision is Decision.MUTE:
         return Record((each.entry(State.MUTED),))
     urgent = each.news.topic is Topic.ATTENTION
-    return _send(each if urgent else replace(each, decision=Decision.SILENT), now=now, zone=zone)
+    return _send(each if urgent else replace(each, decision=Decision.SILENT))
 
 
 def _group(group: Sequence[Pending], message: Message) -> Send:
@@ -211,11 +207,11 @@ def _group(group: Sequence[Pending], message: Message) -> Send:
     return Send(message, _only_run(news), any(one.is_for_all for one in news), entries)
 
 
-def _backlog(decided: Sequence[Pending], preferences: Preferences, *, now: float, zone: tzinfo) -> Send:
+def _backlog(decided: Sequence[Pending], preferences: Preferences, zone: tzinfo) -> Send:
     wanted = [each for each in decided if each.decision is not Decision.MUTE]
     news = [each.news for each in wanted]
     title = "In the quiet hours" if preferences.quiet else "In the meantime"
-    if any(each.state is None and now - each.news.event.at >= STALE for each in wanted):
+    if any(each.state is None and each.late for each in wanted):
         title = "While offline"
     silent = all(each.decision is Decision.SILENT for each in wanted)
     return Send(

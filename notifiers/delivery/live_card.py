@@ -196,9 +196,8 @@ class LiveCards:
         """
         async with self._lock:
             message_id = await in_thread(self._outbox.card, run.id)
-            if (
-                not message_id
-            ):  # one that was refused is tried again with each message: the channel may be back
+            # One that was refused is tried again with each message: the channel may be back.
+            if not message_id:
                 message = await in_thread(self._card, run)
                 await self.spacing.turn()
                 await self._show(run, message)

@@ -50,6 +50,12 @@ class QuietHours:
     end: time
     zone: ZoneInfo | None = None
 
+    def covers(self, now: float, zone: tzinfo) -> bool:
+        clock = datetime.fromtimestamp(now, self.zone or zone).time()
+        if self.start < self.end:
+            return self.start <= clock < self.end
+        return clock >= self.start or clock < self.end
+
     def __str__(self) -> str:
         hours = f"{self.start:%H:%M}-{self.end:%H:%M}"
         return hours if self.zone is None else f"{hours} {self.zone.key}"
@@ -93,11 +99,7 @@ class Preferences:
     threshold: Threshold | None = None
 
     def is_quiet(self, now: float, zone: tzinfo) -> bool:
-        return now < self.muted_until or is_quiet(self.quiet, now, zone)
-
-
-def usual_preferences(*, every: int, quiet: QuietHours | None) -> Preferences:
-    return in_groups(Preferences(quiet=quiet), every)
+        return now < self.muted_until or (self.quiet is not None and self.quiet.covers(now, zone))
 
 
 def in_groups(preferences: Preferences, every: int) -> Preferences:
@@ -127,15 +129,6 @@ def decide(news: Notification, preferences: Preferences, *, quiet: bool) -> Deci
     return Decision.HOLD if quiet else decision
 
 
-def is_quiet(hours: QuietHours | None, now: float, zone: tzinfo) -> bool:
-    if hours is None:
-        return False
-    clock = datetime.fromtimestamp(now, hours.zone or zone).time()
-    if hours.start < hours.end:
-        return hours.start <= clock < hours.end
-    return clock >= hours.start or clock < hours.end
-
-
 def read_hours(text: str) -> QuietHours:
     """Read `22:00-07:00` or `22:00-07:00 Europe/Berlin`.
 
@@ -161,16 +154,12 @@ def _zone(name: str) -> ZoneInfo:
         raise ValueError("must name a time zone such as Europe/Berlin") from None
 
 
+_ORDERED = {Loudness.ON: Decision.SEND, Loudness.SILENT: Decision.SILENT, Loudness.OFF: Decision.MUTE}
+
+
 def _by_preference(news: Notification, preferences: Preferences) -> Decision:
-    match preferences.topics.get(news.topic):
-        case Loudness.ON:
-            return Decision.SEND
-        case Loudness.SILENT:
-            return Decision.SILENT
-        case Loudness.OFF:
-            return Decision.MUTE
-        case None:
-            pass
+    if ordered := preferences.topics.get(news.topic):
+        return _ORDERED[ordered]
     usual = Decision.SEND if news.is_loud else Decision.SILENT
     if news.topic is Topic.QUARANTINE:
         return usual
@@ -245,7 +234,7 @@ def describe(
         until = datetime.fromtimestamp(preferences.muted_until, zone)
         muted = f"Muted until {until:%m-%d %H:%M}, but for calls"
     lines = [
-        f"You get: {_digests(preferences)}",
+        f"You get: {_DIGESTS[preferences.verbosity].format(every=preferences.every)}",
         f"Rings: {_ringing(preferences)}",
         f"Quiet hours: {preferences.quiet or 'none'}",
         *([muted] if muted else []),
@@ -257,26 +246,15 @@ def describe(
     return "\n".join(lines)
 
 
-def _digests(preferences: Preferences) -> str:
-    match preferences.verbosity:
-        case Verbosity.ALL:
-            return "every experiment"
-        case Verbosity.KEEPS:
-            return "experiments that were kept or are in quarantine"
-        case Verbosity.BEST:
-            return "experiments with a new best, or in quarantine"
-        case Verbosity.EVERY:
-            return f"one message for every {preferences.every} experiments"
-        case Verbosity.HOURLY:
-            return "experiments that were kept, and a line an hour about the others"
-        case Verbosity.MORNING:
-            return "the wake-up report, the end of a run, a pause and what needs you"
-        case Verbosity.SILENT:
-            return "every experiment"
-        case _:
-            assert_never(preferences.verbosity)
-
-
+_DIGESTS = {
+    Verbosity.ALL: "every experiment",
+    Verbosity.KEEPS: "experiments that were kept or are in quarantine",
+    Verbosity.BEST: "experiments with a new best, or in quarantine",
+    Verbosity.EVERY: "one message for every {every} experiments",
+    Verbosity.HOURLY: "experiments that were kept, and a line an hour about the others",
+    Verbosity.MORNING: "the wake-up report, the end of a run, a pause and what needs you",
+    Verbosity.SILENT: "every experiment",
+}
 _DIGESTS_THAT_RING = {
     Verbosity.ALL: "keeps, the first of several crashes",
     Verbosity.EVERY: "a message with a keep",

@@ -12,13 +12,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from functools import cache
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from loop.evaluation.certainty import Certainty
 from loop.experiment import Status
-from loop.gain import change, number, signed, step, with_error
+from loop.gain import change, number, signed, step
 from loop.logs.progress import Curve
 from loop.results.constants import Move, flat
 from loop.results.export import Provenance
@@ -27,13 +26,11 @@ from loop.results.ledger import Ledger, Spent
 from loop.results.report import Report
 from loop.store.experiments import Row
 from loop.text import one_line
-from notifiers.charts import headline_of, make_scene, timed
-from notifiers.page.drawing import Drawing, draw_chart, draw_slices
-from notifiers.text.certainty import certified_line, doubtful_lines
-from notifiers.text.words import duration, money
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from notifiers.charts.scene import make_scene
+from notifiers.page.drawing import draw_chart, draw_slices
+from notifiers.text.certainty import certainty_lines, effect_text
+from notifiers.text.report import LOST
+from notifiers.text.words import duration, money, with_minus
 
 _PARTS = Path(__file__).parent
 _SIZES = {"wide": (1040, 420), "narrow": (390, 330)}  # on a phone the wide one would be too small to read
@@ -44,16 +41,7 @@ _VALUE_CHARACTERS = 40  # of a constant
 _LISTED = 2_000  # experiments that have a line and a view of their own, beside those that were kept
 _MOVES = 16  # of constants, in the table of what mattered
 _SHORTENED = "… shortened; the rest is in the repository"
-_SPENT = {
-    Spent.TRAINING: "training",
-    Spent.OVERHEAD: "start-up and evaluation",
-    Spent.PROPOSING: "between trainings",
-    Spent.CRASHED: "crashed work",
-    Spent.INTERRUPTED: "interrupted work",
-    Spent.WAITING: "paused",
-    Spent.BOT_DOWN: "bot down",
-    Spent.MACHINE_DOWN: "machine down",
-}
+_SPENT = {Spent.TRAINING: "training", Spent.OVERHEAD: "start-up and evaluation", **LOST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,53 +85,20 @@ def listed(rows: Sequence[Row]) -> Sequence[Row]:
 
 def page(content: Content, *, made_at: datetime) -> str:
     """Return the page as HTML; times are shown in the zone of `made_at`."""
-    report, rows, shown = content.report, content.rows, listed(content.rows)
-    title, base = content.title, _base(content)
-    style, script = (_PARTS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    scene = make_scene(rows, metric=report.metric, goal=report.goal, title=title, listed=shown)
-    headline, moved = headline_of(report)
-    charts: dict[str, tuple[Drawing, Drawing | None]] = {}
-    if scene.has_points:
-        charts = {name: (draw_chart(scene, *size), None) for name, size in _SIZES.items()}
-        if any(row.ended_at for row in rows):
-            by_time = timed(scene, rows)
-            charts = {name: (each, draw_chart(by_time, *_SIZES[name])) for name, (each, _) in charts.items()}
-    gains = {gain.number: gain for gain in report.gains}
-    return _template().render(
-        title=title,
-        report=report,
-        headline=headline,
-        moved=moved.replace("-", "−"),
-        facts=_facts(content),
-        certain=_certain(content.certainty),
-        charts=charts,
-        tooltips={row.number: _tooltip(row) for row in shown},
-        left_out=_left_out(len(rows), len(shown)),
-        rows=_with_changes(content, shown),
-        lineage=[(row, gains.get(row.number)) for row in reversed(shown) if row.status == "keep"],
-        slices=_slices(content.ledger) if content.ledger else [],
-        provenance=content.provenance,
-        moves=_moves(content),
-        graphs=draw_slices(content.moves, _constants(content).get(report.best_number or 0, {}), report.like),
-        data={
-            "metric": report.metric,
-            "base": base,
-            "experiments": _details(content, shown, base, made_at.tzinfo),
-        },
-        style=style,
-        script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        made_at=f"{made_at:%Y-%m-%d %H:%M %Z}",
-        number=lambda value: number(value, report.like),
-        signed=lambda value: signed(value, report.like).replace("-", "−"),
-    )
-
-
-@cache  # to compile it takes nine times as long as to fill it in
-def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    report, rows, shown = content.report, content.rows, listed(content.rows)
+    style, script = (_PARTS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    scene_of = partial(make_scene, rows, metric=report.metric, goal=report.goal, title="", listed=shown)
+    scene, timed = scene_of(), scene_of(by_time=True) if any(row.ended_at for row in rows) else None
+    charts = {
+        name: (draw_chart(scene, *size), timed and draw_chart(timed, *size))
+        for name, size in _SIZES.items()
+        if scene.has_points
+    }
+    constants = {number: flat(detail.constants) for number, detail in content.details.items()}
+    base = _base([*constants.values()])
+    gains = {gain.number: gain for gain in report.gains}
     templates = Environment(
         loader=FileSystemLoader(_PARTS),
         autoescape=True,
@@ -151,11 +106,39 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template("page.html")
+    return templates.get_template("page.html").render(
+        title=one_line(content.title),  # the name of a folder may have bytes that are no text
+        report=report,
+        headline=scene.headline,
+        moved=with_minus(scene.change),
+        facts=_facts(content),
+        certain=certainty_lines(content.certainty) if content.certainty else [],
+        charts=charts,
+        tooltips={row.number: _tooltip(row, report.like) for row in shown},
+        left_out=_left_out(len(rows), len(shown)),
+        rows=_with_changes(content, shown),
+        lineage=[(row, gains.get(row.number)) for row in reversed(shown) if row.status is Status.KEEP],
+        slices=_slices(content.ledger) if content.ledger else [],
+        provenance=content.provenance,
+        moves=_moves(content),
+        graphs=draw_slices(content.moves, constants.get(report.best_number or 0, {}), report.like),
+        data={
+            "metric": report.metric,
+            "base": base,
+            "experiments": _details(content, shown, constants, base, made_at.tzinfo),
+        },
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        made_at=f"{made_at:%Y-%m-%d %H:%M %Z}",
+        number=lambda value: number(value, report.like),
+        signed=lambda value: with_minus(signed(value, report.like)),
+    )
 
 
-def _tooltip(row: Row) -> str:
-    value = row.status.value if row.value is None else f"{number(row.value)}, {row.status}"
+def _tooltip(row: Row, like: float | None) -> str:
+    value = row.status.value if row.value is None else f"{number(row.value, like)}, {row.status}"
     return f"#{row.number} · {value}\n{one_line(row.description, 120)}"
 
 
@@ -171,13 +154,13 @@ def _left_out(made: int, shown: int) -> str:
 
 
 def _with_changes(content: Content, shown: Sequence[Row]) -> list[tuple[Row, str]]:
-    before = bests_before(content.rows, content.report.goal)
-    bests = {row.number: best for row, best in zip(content.rows, before, strict=True)}
-    return [
-        (row, "" if row.value is None or best is None else change(best, row.value).replace("-", "−"))
-        for row in shown
-        for best in (bests[row.number],)
-    ]
+    """Return the rows with the change from the best before each, empty without a number."""
+    changes = {
+        row.number: with_minus(change(best, row.value))
+        for row, best in zip(content.rows, bests_before(content.rows, content.report.goal), strict=True)
+        if row.value is not None and best is not None
+    }
+    return [(row, changes.get(row.number, "")) for row in shown]
 
 
 def _facts(content: Content) -> list[tuple[str, str]]:
@@ -202,12 +185,6 @@ def _facts(content: Content) -> list[tuple[str, str]]:
     return facts
 
 
-def _certain(certainty: Certainty | None) -> list[str]:
-    if certainty is None:
-        return []
-    return [line for line in (certified_line(certainty), *doubtful_lines(certainty)) if line]
-
-
 def _slices(ledger: Ledger) -> list[dict[str, object]]:
     slices: list[dict[str, object]] = []
     start = 0.0
@@ -215,7 +192,7 @@ def _slices(ledger: Ledger) -> list[dict[str, object]]:
         seconds = ledger.seconds[cause]
         share = seconds / ledger.total if ledger.total else 0.0
         if share:
-            part = {"cause": cause.value, "label": label, "spent": duration(seconds)}
+            part = {"cause": cause.value, "label": label, "spent": duration(seconds / ledger.lanes)}
             slices.append({**part, "start": start, "share": share})
         start += share
     return slices
@@ -236,7 +213,7 @@ def _moves(content: Content) -> list[dict[str, object]]:
             "name": move.name,
             "way": move.way.value,
             "tried": move.tried,
-            "effect": _effect(move, like),
+            "effect": with_minus(effect_text(move.effect, move.half, like)),
             "kind": "" if not move.is_certain else "better" if sign * move.effect < 0 else "worse",
             "places": [share(at) for at in (0.0, move.effect, *_ends(move))],
         }
@@ -249,24 +226,13 @@ def _ends(move: Move) -> tuple[float, float]:
     return move.effect - half, move.effect + half
 
 
-def _effect(move: Move, like: float | None) -> str:
-    known = move.half is not None
-    text = with_error(move.effect, move.half or 0.0, like, sign="+") if known else signed(move.effect, like)
-    return text.replace("-", "−")
-
-
-def _constants(content: Content) -> dict[int, dict[str, object]]:
-    return {number: flat(detail.constants) for number, detail in content.details.items()}
-
-
-def _base(content: Content) -> dict[str, str]:
+def _base(programs: Sequence[Mapping[str, object]]) -> dict[str, str]:
     """Return the constants of the first program that are not the same in all of them."""
-    known = [found for found in _constants(content).values() if found]
-    first = known[0] if known else {}
+    first = next(filter(None, programs), {})
     return {
         name: _written(value)
         for name, value in first.items()
-        if any(found.get(name, value) != value for found in known)
+        if any(constants.get(name, value) != value for constants in programs)
     }
 
 
@@ -275,10 +241,14 @@ def _written(value: object) -> str:
 
 
 def _details(
-    content: Content, rows: Sequence[Row], base: Mapping[str, str], zone: tzinfo | None
+    content: Content,
+    rows: Sequence[Row],
+    constants: Mapping[int, Mapping[str, object]],
+    base: Mapping[str, str],
+    zone: tzinfo | None,
 ) -> list[dict[str, object]]:
-    each = _TEXT_CHARACTERS // max(1, len(rows))
-    constants = _constants(content)
+    each, like = _TEXT_CHARACTERS // max(1, len(rows)), content.report.like
+    most = min(_DIFF_CHARACTERS, each)
     head: int | None = None
     shown = []
     for row in rows:
@@ -294,7 +264,7 @@ def _details(
             else "",
             "trained": duration(row.training_seconds) if row.training_seconds else "",
             "memory": f"{row.memory_gb:.1f} GB" if row.memory_gb else "",
-            "repeats": ", ".join("crash" if n is None else number(n, row.value) for n in row.repeats),
+            "repeats": ", ".join("crash" if n is None else number(n, like) for n in row.repeats),
             "lines": f"+{row.lines_added} −{row.lines_removed}" if row.lines_added is not None else "",
             "cost": money(row.cost.dollars) if row.cost and row.cost.dollars else "",
             "commit": row.commit,
@@ -305,10 +275,10 @@ def _details(
                 "number": row.number,
                 "title": row.description,
                 "status": row.status.value,
-                "value": "" if row.value is None else number(row.value),
+                "value": "" if row.value is None else number(row.value, like),
                 "rationale": detail.rationale,
                 "facts": [[name, text] for name, text in facts.items() if text],
-                "diff": _shortened(detail.diff, min(_DIFF_CHARACTERS, each)),
+                "diff": detail.diff if len(detail.diff) <= most else f"{detail.diff[:most]}\n{_SHORTENED}\n",
                 "log": log if len(log) == len(detail.log) else f"…{log}",
                 "curve": _curve(detail.curve, max(_CURVE_POINTS, _ALL_POINTS // len(rows))),
                 "before": head,
@@ -323,10 +293,6 @@ def _details(
 def _curve(curve: Curve, most: int) -> list[list[float]]:
     thinned = [*curve[-1 :: -math.ceil(len(curve) / most)]][::-1] if curve else []
     return [[round(share, 1), float(f"{loss:.5g}")] for share, loss in thinned]
-
-
-def _shortened(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}\n{_SHORTENED}\n"
 
 
 def _hash(text: str) -> str:

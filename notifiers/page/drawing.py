@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from loop.experiment import Goal
 from loop.gain import signed
 from loop.results.constants import Move, Try, Way
-from notifiers.charts import EXPERIMENT, Point, Scene, x_ticks, y_ticks
+from notifiers.charts.scene import EXPERIMENT, Point, Scene, x_ticks, y_ticks
+from notifiers.text.words import with_minus
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 14, 48  # around the plot, in units of the drawing
 _EDGE = 18  # above and below the values; crashes are marked there
@@ -78,10 +79,11 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
             kind = "above" if value > scene.high else "below" if value < scene.low else "discard"
             yield Mark(int(at), kind, x(at), y(value))
 
+    def marks(kind: str, points: Sequence[Point]) -> Iterator[Mark]:
+        return (Mark(int(at), kind, x(at), y(value)) for at, value in points)
+
     crashes = (Mark(int(at), "crash", x(at), crash_edge) for at in scene.crashed)
-    keeps = (Mark(int(at), "keep", x(at), y(value)) for at, value in scene.kept)
-    doubted = (Mark(int(at), "quarantine", x(at), y(value)) for at, value in scene.quarantined)
-    rejected = (Mark(int(at), "rejected", x(at), y(value)) for at, value in scene.rejected)
+    judged = (*marks("rejected", scene.rejected), *marks("quarantine", scene.quarantined))
     corners = [f"{x(at)} {y(value)}" for at, value in scene.best]
     upper = [f"{x(at)} {y(value + scene.noise)}" for at, value in scene.best]
     lower = [f"{x(at)} {y(value - scene.noise)}" for at, value in reversed(scene.best)]
@@ -103,7 +105,7 @@ def draw_chart(scene: Scene, width: int, height: int) -> Drawing:
         right=right,
         top=_TOP,
         bottom=bottom,
-        marks=(*discards(scene.discarded), *crashes, *rejected, *doubted, *keeps),
+        marks=(*discards(scene.discarded), *crashes, *judged, *marks("keep", scene.kept)),
         labels=tuple(_labels(named, below=scene.goal is Goal.MINIMIZE)),
         best=f"M{'L'.join(corners)}" if corners else "",
         band=f"M{'L'.join(upper + lower)}Z" if corners and scene.noise else "",
@@ -187,5 +189,5 @@ def _slice(name: str, tries: Sequence[Try], present: object, like: float | None)
         zero=y(0.0),
         present=x(values[-1]) if len(values) > len(tries) else None,
         x_labels=(f"{first:g}", f"{last:g}"),
-        y_labels=(signed(low, like).replace("-", "−"), signed(high, like).replace("-", "−")),
+        y_labels=(with_minus(signed(low, like)), with_minus(signed(high, like))),
     )

@@ -222,7 +222,9 @@
     const size = Math.max(finest, power * [1, 2, 5, 10].find((each) => high - low <= each * power * most));
     const places = Math.max(0, -Math.floor(Math.log10(size) + 1e-9)), found = [];
     for (let count = Math.ceil(low / size - 1e-9); count * size <= high + 1e-9 * size; count += 1) {
-      found.push([count * size, places > 8 ? (count * size).toPrecision(3) : (count * size).toFixed(places)]);
+      const at = count * size + 0; // no -0
+      const digits = { minimumFractionDigits: places, maximumFractionDigits: places };
+      found.push([at, places > 8 ? at.toPrecision(3) : at.toLocaleString("en-US", digits)]);
     }
     return found;
   };
@@ -318,8 +320,8 @@
   const controls = document.querySelector(".controls");
   if (controls) {
     controls.hidden = false;
+    show(0, 1); // with the same labels at the axes as after a zoom
     for (const button of controls.querySelectorAll("[data-zoom]")) {
-      button.disabled = button.dataset.zoom !== "in";
       button.addEventListener("click", () => zooms[button.dataset.zoom](seen));
     }
     find("by-time")?.addEventListener("click", ({ target }) => {

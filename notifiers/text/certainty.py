@@ -20,13 +20,27 @@ _SHOWN = 5  # numbers of experiments in a line
 
 
 def certainty_text(event: Event, run: Run) -> str:
-    """Return the message about the end of a certification or a prune."""
-    return _certified(event, run) if event.kind is EventKind.CERTIFIED else _pruned(event, run)
+    """Return the message about the end of a repeat, a certification or a prune."""
+    data, reason = event.data, one_line(str(event.data.get("reason", "")), _SENTENCE)
+    match event.kind:
+        case EventKind.CERTIFIED:
+            return _certified(data, run, reason)
+        case EventKind.PRUNED:
+            return _pruned(data, run, reason)
+        case EventKind.REPEAT_PUT_BACK:
+            return f"The repeat of #{event.number} will be trained again: {reason}"
+        case EventKind.REPEAT_GIVEN_UP:
+            return f"The repeat of #{event.number} is given up: {reason}"
+        case EventKind.REPEATED if data["why"] == RepeatFor.NOISE:
+            return _noise_text(_values(data))
+        case EventKind.REPEATED:
+            return _result(event)
+        case _:
+            raise ValueError(f"{event.kind} says nothing of how sure a result is")
 
 
-def _certified(event: Event, run: Run) -> str:
-    data = event.data
-    head, reason = data["head"], one_line(str(data["reason"]), _SENTENCE)
+def _certified(data: Mapping[str, object], run: Run, reason: str) -> str:
+    head = data["head"]
     if head is None:
         return f"Not certified: {reason}"
     numbers = [data.get(name) for name in ("gain", "low", "high", "repeats")]
@@ -37,7 +51,8 @@ def _certified(event: Event, run: Run) -> str:
     assert recorded is None or isinstance(recorded, int | float)
     early = f"\nIt ended early: {reason}" if reason else ""
     text = gain_text(found, recorded, run.goal, _like(data))
-    return f"#{head}: {text}{_doubt(found)}{early}"
+    doubt = "" if found.low > 0 else ": no gain is certain"
+    return f"#{head}: {text}{doubt}{early}"
 
 
 def _like(data: Mapping[str, object]) -> float | None:
@@ -45,25 +60,24 @@ def _like(data: Mapping[str, object]) -> float | None:
     return value if isinstance(value, float) else None
 
 
-def _pruned(event: Event, run: Run) -> str:
+def _pruned(data: Mapping[str, object], run: Run, reason: str) -> str:
     """Say what each keep brings, and which bring nothing."""
-    data, head = event.data, event.data["head"]
     own, removable, unmeasured = data["own"], data["removable"], data["unmeasured"]
     assert isinstance(own, Mapping)
     assert isinstance(removable, list)
     assert isinstance(unmeasured, list)
-    sign, reason = -run.goal.sign, one_line(str(data["reason"]), _SENTENCE)
+    sign = -run.goal.sign
     why = f": {reason}" if reason else ""
     if not own:
         return f"No keep's own gain is known{why or ': none can be left out alone'}"
     lines = [f"Without measurable gain: {numbers(removable)}" if removable else "Each keep brings something"]
     if not removable and any(low <= 0 for _, low, _ in own.values()):
         lines = ["No keep is surely without gain"]
-    lines = [f"{lines[0]} (measured without each, best #{head})"]
+    lines = [f"{lines[0]} (measured without each, best #{data['head']})"]
     like = _like(data)
     for keep, (gain, low, high) in sorted(own.items(), key=lambda item: item[1][0]):
-        first, last = (high, low) if run.goal is Goal.MINIMIZE else (low, high)
-        interval = f"{signed(sign * first, like)} … {signed(sign * last, like)}"
+        first, last = sorted((sign * low, sign * high))
+        interval = f"{signed(first, like)} … {signed(last, like)}"
         lines.append(f"#{keep} {signed(sign * gain, like)} ({interval})")
     if unmeasured:
         lines.append(f"Not measured{why}: {numbers(unmeasured)}")
@@ -75,19 +89,24 @@ def gain_text(found: Certified, recorded: float | None, goal: Goal, like: float 
     sign = -goal.sign
     width = (found.high - found.low) / 4
     places = digits_of(width, like) if is_visible(width, like) else digits(like)
-    first, last = (found.high, found.low) if goal is Goal.MINIMIZE else (found.low, found.high)
 
-    def shown(value: float) -> str:
-        return f"{sign * value:+z.{places}f}"
+    def shown(change: float) -> str:
+        return f"{change:+z.{places}f}"
 
-    known = "" if recorded is None else f"recorded {shown(recorded)}, "
-    return (
-        f"{known}certified {shown(found.gain)} ({shown(first)} … {shown(last)}, 2 × {found.repeats} repeats)"
-    )
+    known = "" if recorded is None else f"recorded {shown(sign * recorded)}, "
+    interval = " … ".join(map(shown, sorted((sign * found.low, sign * found.high))))
+    return f"{known}certified {shown(sign * found.gain)} ({interval}, 2 × {found.repeats} repeats)"
 
 
-def _doubt(found: Certified) -> str:
-    return "" if found.low > 0 else ": no gain is certain"
+def effect_text(moved: float, error: float | None, like: float | None) -> str:
+    """Return `-0.0031 ± 0.0008`, without the error where it is unknown or would not be seen."""
+    if not error or not is_visible(error, like):
+        return signed(moved, like)
+    return with_error(moved, error, like, sign="+")
+
+
+def certainty_lines(certainty: Certainty) -> list[str]:
+    return [line for line in (certified_line(certainty), *doubtful_lines(certainty)) if line]
 
 
 def certified_line(certainty: Certainty) -> str:
@@ -130,21 +149,6 @@ def is_told(event: Event) -> bool:
     if event.kind is EventKind.REPEAT_PUT_BACK:
         return bool(data["vanished"])
     return event.kind is not EventKind.REPEATED or data["why"] != RepeatFor.NOISE or bool(data["last"])
-
-
-def repeat_text(event: Event) -> str:
-    data, reason = event.data, one_line(str(event.data.get("reason", "")), _SENTENCE)
-    match event.kind:
-        case EventKind.REPEAT_PUT_BACK:
-            return f"The repeat of #{event.number} will be trained again: {reason}"
-        case EventKind.REPEAT_GIVEN_UP:
-            return f"The repeat of #{event.number} is given up: {reason}"
-        case EventKind.REPEATED if data["why"] == RepeatFor.NOISE:
-            return _noise_text(_values(data))
-        case EventKind.REPEATED:
-            return _result(event)
-        case _:
-            raise ValueError(f"{event.kind} is not the end of a repeat")
 
 
 def _result(event: Event) -> str:

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import assert_never
+from typing import Any, assert_never
 
 from loop.evaluation.noise import Noise
 from loop.evidence import Invalidated, Wish
-from loop.experiment import (
-    Cost,
-    Ending,
-    Event,
-    EventKind,
-    Experiment,
-    Family,
-    Goal,
-    Run,
-    RunState,
-    Status,
-)
+from loop.experiment import Cost, Ending, Event, EventKind, Experiment, Family, Goal, Run, RunState, Status
 from loop.gain import change, number
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.certainty import certainty_text, repeat_text, sureness
+from notifiers.text.certainty import certainty_text, sureness
 from notifiers.text.notification import Notification, summary_buttons
-from notifiers.text.words import capital, duration, family_text, money, period, plural, reason_in, state_text
+from notifiers.text.words import (
+    PARTICIPLES,
+    capital,
+    changes_in,
+    duration,
+    family_text,
+    money,
+    period,
+    plural,
+    reason_in,
+    state_text,
+)
 
 _DESCRIPTION = 240  # characters: with the limits of the others a digest fits a picture's caption
 _SENTENCE = 240
@@ -51,6 +50,7 @@ def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> M
         raise ValueError(f"experiment {experiment.number} is not decided")
     description = one_line(experiment.description, _DESCRIPTION)
     reason = one_line(experiment.reason, _SENTENCE)
+    added, removed = experiment.lines_added, experiment.lines_removed
     why = [reason]
     if experiment.status is Status.CRASH:
         error = _last_line(experiment.error)
@@ -65,7 +65,7 @@ def digest(experiment: Experiment, *, run: Run, noise: Noise | None = None) -> M
         *_doubts(experiment),
         " · ".join(_costs(experiment)),
         " · ".join(_origin(experiment)),
-        " · ".join((*_size(experiment), f"run {run.tag}")),
+        " · ".join((*([f"+{added} −{removed} lines"] if added or removed else []), f"run {run.tag}")),
     ]
     return Message("\n".join(filter(None, lines)))
 
@@ -89,7 +89,7 @@ def _doubts(experiment: Experiment) -> list[str]:
 def _title(index: int, description: str) -> str:
     """Return the first line, as long as a lock screen shows: of many constants two are named."""
     title = f"Experiment #{index}: {description}"
-    changes = re.split(r", (?![^()\[\]]*[)\]])", description)  # not within a tuple
+    changes = changes_in(description)
     of_constants = all(" → " in each for each in changes[:-1])  # the last may be cut
     if len(title) > _LOCK_SCREEN and len(changes) > _NAMED and of_constants:
         names = ", ".join(each.partition(" ")[0] for each in changes[:_NAMED])
@@ -106,47 +106,52 @@ def message_of(event: Event, run: Run, experiment: Experiment | None = None) -> 
     if event.kind is EventKind.DECIDED and experiment is not None:
         known = event.data.get("noise")
         return digest(experiment, run=run, noise=Noise(*known) if isinstance(known, list) else None)
-    if event.kind is EventKind.WISHED:
-        wish = Wish(str(event.data["wish"])) if event.data["wish"] else None
-        return Message(wish_text(event.number or 0, wish, str(event.data["name"])))
-    if event.kind in (EventKind.ACCEPTED, EventKind.REJECTED):
-        return Message(_corrected(event))
-    return Message(_sentence(event, run, one_line(str(event.data.get("reason", "")), _SENTENCE)))
+    return Message(_sentence(event, run))
 
 
 _PREDICATES = {
+    EventKind.NOTED: "",
     EventKind.RUN_RECOVERED: " recovered",
     EventKind.NEEDS_ATTENTION: " needs you",
     EventKind.REMINDED: " still needs you",
 }
 
 
-def _sentence(event: Event, run: Run, reason: str) -> str:
+def _sentence(event: Event, run: Run) -> str:
+    data, number = event.data, event.number or 0
+    reason = one_line(str(data.get("reason", "")), _SENTENCE)
     match event.kind:
         case EventKind.RUN_STARTED:
-            return started_text(run, _remarks(event))
+            return started_text(run, _list(data.get("remarks", [])))
         case EventKind.RUN_STATE:
-            return f"Run {run.tag} {_turn(event.data)}"
+            return f"Run {run.tag} {_turn(data)}"
         case EventKind.INTERRUPTED:
-            return _because(f"Experiment #{event.number} will be trained again", reason)
-        case EventKind.REPEATED | EventKind.REPEAT_GIVEN_UP | EventKind.REPEAT_PUT_BACK:
-            return repeat_text(event)
-        case EventKind.CERTIFIED | EventKind.PRUNED:
+            return _because(f"Experiment #{number} will be trained again", reason)
+        case (
+            EventKind.REPEATED
+            | EventKind.REPEAT_GIVEN_UP
+            | EventKind.REPEAT_PUT_BACK
+            | EventKind.CERTIFIED
+            | EventKind.PRUNED
+        ):
             return certainty_text(event, run)
+        case EventKind.ACCEPTED | EventKind.REJECTED:
+            return corrected_text(event.kind, number, _list(data["retried"]), name=str(data["name"]))
+        case EventKind.WISHED:
+            return wish_text(number, Wish(str(data["wish"])) if data["wish"] else None, str(data["name"]))
         case EventKind.RUN_RETAGGED:
-            return retagged_text(str(event.data["old"]), str(event.data["new"]))
+            return retagged_text(str(data["old"]), str(data["new"]))
         case EventKind.WAKE_UP:
             return f"Good morning. /summary reports on run {run.tag}"
         case EventKind.NOTED | EventKind.RUN_RECOVERED | EventKind.NEEDS_ATTENTION | EventKind.REMINDED:
-            return _because(f"Run {run.tag}{_PREDICATES.get(event.kind, '')}", reason)
+            return _because(f"Run {run.tag}{_PREDICATES[event.kind]}", reason)
         case _:
             raise ValueError(f"no message about {event.kind}")
 
 
-def _corrected(event: Event) -> str:
-    retried = event.data["retried"]
-    assert isinstance(retried, list)
-    return corrected_text(event.kind, event.number or 0, retried, name=str(event.data["name"]))
+def _list(value: object) -> list[Any]:
+    assert isinstance(value, list)
+    return value
 
 
 def corrected_text(kind: EventKind, number: int, retried: Sequence[int], *, name: str = "") -> str:
@@ -185,31 +190,22 @@ def started_text(run: Run, remarks: Sequence[str] = ()) -> str:
     return "\n".join((*lines, *map(capital, remarks)))
 
 
-def _remarks(event: Event) -> Sequence[str]:
-    found = event.data.get("remarks", [])
-    assert isinstance(found, list)
-    return found
-
-
 def retagged_text(old: str, new: str) -> str:
     return f"Run {old} is now {new}\nBranch: autoresearch/{new}"
 
 
+_TURNS = {
+    RunState.RUNNING: "resumed",
+    RunState.PAUSING: "is about to pause",
+    RunState.PAUSED: "paused",
+    RunState.DONE: "is done",
+    RunState.STOPPED: "stopped",
+}
+
+
 def _turn(data: Mapping[str, object]) -> str:
     """Return what became of a run: `paused by ada`."""
-    match RunState(str(data["state"])):
-        case RunState.RUNNING:
-            word = "resumed"
-        case RunState.PAUSING:
-            word = "is about to pause"
-        case RunState.PAUSED:
-            word = "paused"
-        case RunState.DONE:
-            word = "is done"
-        case RunState.STOPPED:
-            word = "stopped"
-        case state:
-            assert_never(state)
+    word = _TURNS[RunState(str(data["state"]))]
     facts = reason_in(data)
     return one_line(
         state_text(word, facts) if facts else _because(word, str(data.get("reason", ""))), _SENTENCE
@@ -268,11 +264,6 @@ def _origin(experiment: Experiment) -> list[str]:
     return [*family, money(cost.dollars)] if cost.dollars else family
 
 
-def _size(experiment: Experiment) -> list[str]:
-    added, removed = experiment.lines_added, experiment.lines_removed
-    return [f"+{added} −{removed} lines"] if added or removed else []
-
-
 # Several in one message
 
 
@@ -303,7 +294,8 @@ def group_message(news: Sequence[Notification]) -> Message:
 def hour_message(news: Sequence[Notification], zone: tzinfo) -> Message:
     """Return a line about the digests that were not sent one by one, since the first of them."""
     since, goal = datetime.fromtimestamp(news[0].event.at, zone), news[0].run.goal
-    measured = [(each.value, each.number) for each in _experiments(news) if each.value is not None]
+    believed = [each for each in _experiments(news) if each.is_believed]
+    measured = [(each.value, each.number) for each in believed if each.value is not None]
     nearest = ""
     if measured:
         value, of = min(measured) if goal is Goal.MINIMIZE else max(measured)
@@ -330,23 +322,7 @@ def _counts(news: Sequence[Notification]) -> str:
 
 def _statuses(news: Sequence[Notification]) -> str:
     counts = Counter(experiment.status for experiment in _experiments(news))
-    return ", ".join(f"{counts[status]:,} {_participle(status)}" for status in Status if counts[status])
-
-
-def _participle(status: Status) -> str:
-    match status:
-        case Status.KEEP:
-            return "kept"
-        case Status.DISCARD:
-            return "discarded"
-        case Status.CRASH:
-            return "crashed"
-        case Status.SKIP:
-            return "skipped"
-        case Status.QUARANTINE:
-            return "in quarantine"
-        case _:
-            assert_never(status)
+    return ", ".join(f"{counts[status]:,} {PARTICIPLES[status]}" for status in Status if counts[status])
 
 
 def _best(news: Sequence[Notification]) -> list[str]:

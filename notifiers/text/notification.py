@@ -10,7 +10,7 @@ from typing import assert_never
 from loop.experiment import Cause, Event, EventKind, Experiment, Run, RunState, Status
 from loop.gain import gain
 from loop.store.journal import Journal
-from notifiers.message import Button, Row
+from notifiers.message import Button, Buttons
 from notifiers.text.certainty import is_told
 
 
@@ -104,6 +104,19 @@ def _read_experiments(journal: Journal, events: Iterable[Event]) -> dict[tuple[i
     return {(one.run_id, one.number): one for experiments in found for one in experiments}
 
 
+_TOLD = {
+    Topic.RUN: (
+        *(EventKind.RUN_STARTED, EventKind.RUN_RETAGGED, EventKind.NOTED, EventKind.WISHED),
+        *(EventKind.ACCEPTED, EventKind.REJECTED, EventKind.CERTIFIED, EventKind.PRUNED),
+        *(EventKind.REPEATED, EventKind.REPEAT_GIVEN_UP),
+    ),
+    Topic.RECOVERY: (EventKind.RUN_RECOVERED, EventKind.INTERRUPTED, EventKind.REPEAT_PUT_BACK),
+    Topic.ATTENTION: (EventKind.NEEDS_ATTENTION, EventKind.REMINDED),
+    Topic.REPORT: (EventKind.WAKE_UP,),
+}
+"""What people are told of, beside verdicts and the states of a run; of some of it not always."""
+
+
 def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None:
     """Return what an event is about; None where people are not told of it."""
     match event.kind:
@@ -111,65 +124,26 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             return Topic(experiment.status.value) if experiment and experiment.status else None
         case EventKind.RUN_STATE:
             # Told once it is paused; and a person who is called for the same cause is told by that.
-            told = _state(event) is RunState.PAUSING or event.data.get("cause") in (
-                Cause.BASELINE,
-                Cause.BRANCH,
-            )
-            return None if told else Topic.RUN
-        case (
-            EventKind.RUN_STARTED
-            | EventKind.RUN_RETAGGED
-            | EventKind.NOTED
-            | EventKind.ACCEPTED
-            | EventKind.REJECTED
-            | EventKind.CERTIFIED
-            | EventKind.PRUNED
-            | EventKind.WISHED
-        ):
-            return Topic.RUN
-        case EventKind.INTERRUPTED:
-            return Topic.RECOVERY if event.data.get("vanished") else None
-        case EventKind.REPEATED | EventKind.REPEAT_GIVEN_UP | EventKind.REPEAT_PUT_BACK if is_told(event):
-            return Topic.RECOVERY if event.kind is EventKind.REPEAT_PUT_BACK else Topic.RUN
-        case EventKind.RUN_RECOVERED:
-            return Topic.RECOVERY
-        case EventKind.NEEDS_ATTENTION | EventKind.REMINDED:
-            return Topic.ATTENTION
-        case EventKind.WAKE_UP:
-            return Topic.REPORT
-        case (
-            EventKind.RESOLVED
-            | EventKind.RESTED
-            | EventKind.PROPOSED
-            | EventKind.COMMITTED
-            | EventKind.TRAINING
-            | EventKind.SKIP_REQUESTED
-            | EventKind.MEASURED
-            | EventKind.EVALUATED
-            | EventKind.REPEATED
-            | EventKind.REPEAT_GIVEN_UP
-            | EventKind.REPEAT_PUT_BACK
-            | EventKind.REPEAT_ASKED
-            | EventKind.REPEAT_TRAINING
-            | EventKind.CERTIFYING
-            | EventKind.PRUNING
-        ):
+            called = event.data.get("cause") in (Cause.BASELINE, Cause.BRANCH)
+            return None if called or _state(event) is RunState.PAUSING else Topic.RUN
+        case EventKind.INTERRUPTED if not event.data.get("vanished"):
+            return None
+        case EventKind.REPEATED | EventKind.REPEAT_GIVEN_UP | EventKind.REPEAT_PUT_BACK if not is_told(event):
             return None
         case _:
-            assert_never(event.kind)
+            return next((topic for topic, kinds in _TOLD.items() if event.kind in kinds), None)
 
 
 def _state(event: Event) -> RunState | None:
     return RunState(str(event.data["state"])) if event.kind is EventKind.RUN_STATE else None
 
 
+_MOST_REMOVED = 8  # by one button, whose command may have 64 bytes
 _PLOT = Button("Plot", "/plot")
-_SKIP = Button("Skip", "/skip")
-_STATUS = Button("Status", "/status")
 _IN_REPORT = {"Pause": "Pause", "Resume": "Keep going"}  # what the buttons are called under a report
 
 
-def buttons_under(news: Notification) -> tuple[Row, ...]:
+def buttons_under(news: Notification) -> tuple[Buttons, ...]:
     state = news.run.state
     if news.experiment is not None:
         return experiment_buttons(news.experiment, state)
@@ -180,18 +154,22 @@ def buttons_under(news: Notification) -> tuple[Row, ...]:
         number = int(str(news.event.data["key"]))
         looking = Button("Diff", f"/diff {number}"), Button("Log", f"/log {number}")
         return ((*_accept_or_reject(number), *looking),)
-    if news.event.kind is EventKind.PRUNED and (found := removable_in(news.event)):
+    if news.event.kind is EventKind.PRUNED and (removable := news.event.data["removable"]):
+        assert isinstance(removable, list)
+        found = removable[:_MOST_REMOVED]
         shown = ", ".join(f"#{number}" for number in found)
         return ((Button(f"Remove {shown}", f"/prune {' '.join(map(str, found))}"),),)
     if news.topic in (Topic.ATTENTION, Topic.RECOVERY):
-        return ((_STATUS, *_pause_or_resume(state)),)
+        return ((Button("Status", "/status"), *_pause_or_resume(state)),)
     return (_pause_or_resume(state),) if state in (RunState.PAUSED, RunState.DONE) else ()
 
 
-def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
+def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Buttons, ...]:
     """Return the rows under what is said of one experiment: to look at it, and to say what follows of it."""
     number, status = experiment.number, experiment.status
-    looking, steering = _diff_and_log(experiment), ()
+    steering: Buttons = ()
+    looking: Buttons = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
+    looking += (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # else it was never trained
     if state is RunState.STOPPED:
         return (looking,) if looking else ()
     if status in (Status.KEEP, Status.DISCARD):
@@ -201,10 +179,11 @@ def experiment_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ..
     if number:
         more = () if status is Status.CRASH else (Button("More like this", f"/more {number}"),)
         steering = (*more, Button("Never again", f"/never {number}"))
-    return tuple(filter(None, (_decision(experiment), looking, steering)))
+    decision = _accept_or_reject(number) if status is Status.QUARANTINE else ()
+    return tuple(filter(None, (decision, looking, steering)))
 
 
-def named_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
+def named_buttons(experiment: Experiment, state: RunState) -> tuple[Buttons, ...]:
     """Return the same with its number, for where several experiments are shown."""
 
     def named(button: Button) -> Button:
@@ -213,26 +192,16 @@ def named_buttons(experiment: Experiment, state: RunState) -> tuple[Row, ...]:
     return tuple(tuple(map(named, row)) for row in experiment_buttons(experiment, state))
 
 
-_MOST_REMOVED = 8  # a button's command has 64 bytes
-
-
-def removable_in(event: Event) -> list[int]:
-    """Return the keeps without a measurable gain that an event about a prune names."""
-    found = event.data["removable"]
-    assert isinstance(found, list)
-    return found[:_MOST_REMOVED]
-
-
-def summary_buttons(state: RunState) -> tuple[Row, ...]:
+def summary_buttons(state: RunState) -> tuple[Buttons, ...]:
     return ((Button("Results", "/results"), _PLOT, *_pause_or_resume(state)),)
 
 
-def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple[Row, ...]:
+def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple[Buttons, ...]:
     """Return the rows under a report: what more there is to see, and what to do now.
 
     `changed` are the numbers of the best experiments before and after, None where they are the same.
     """
-    looking: Row = (Button("Details", "/results 20"), Button("Chart", "/plot"))
+    looking: Buttons = (Button("Details", "/results 20"), Button("Chart", "/plot"))
     if changed is not None:
         looking += (Button("Diff", f"/diff {changed[0]} {changed[1]}"),)
     doing = tuple(replace(button, label=_IN_REPORT[button.label]) for button in _pause_or_resume(state))
@@ -243,25 +212,15 @@ def report_buttons(state: RunState, *, changed: tuple[int, int] | None) -> tuple
     return (looking, doing) if doing else (looking,)
 
 
-def card_buttons(state: RunState) -> tuple[Row, ...]:
+def card_buttons(state: RunState) -> tuple[Buttons, ...]:
     looking = (Button("Refresh", "/status"), _PLOT)
     if state is RunState.STOPPED:
         return (looking,)
-    return ((*_pause_or_resume(state), *_skip(state), Button("Stop", "/stop")), looking)
+    skip = (Button("Skip", "/skip"),) if state in (RunState.RUNNING, RunState.PAUSING) else ()
+    return ((*_pause_or_resume(state), *skip, Button("Stop", "/stop")), looking)
 
 
-def _diff_and_log(experiment: Experiment) -> Row:
-    number = experiment.number
-    diff = (Button("Diff", f"/diff {number}"),) if number else ()  # the baseline changes nothing
-    log = (Button("Log", f"/log {number}"),) if experiment.attempt else ()  # skipped before it was trained
-    return diff + log
-
-
-def _decision(experiment: Experiment) -> Row:
-    return _accept_or_reject(experiment.number) if experiment.status is Status.QUARANTINE else ()
-
-
-def _accept_or_reject(number: int) -> Row:
+def _accept_or_reject(number: int) -> Buttons:
     return Button("Accept", f"/accept {number}"), Button("Reject", f"/reject {number}")
 
 
@@ -269,7 +228,7 @@ def _again(number: int) -> Button:
     return Button("Again ×3", f"/rerun {number} 3")
 
 
-def _pause_or_resume(state: RunState) -> Row:
+def _pause_or_resume(state: RunState) -> Buttons:
     match state:
         case RunState.RUNNING:
             return (Button("Pause", "/pause"),)
@@ -279,7 +238,3 @@ def _pause_or_resume(state: RunState) -> Row:
             return ()
         case _:
             assert_never(state)
-
-
-def _skip(state: RunState) -> Row:
-    return (_SKIP,) if state in (RunState.RUNNING, RunState.PAUSING) else ()

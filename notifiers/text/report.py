@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
-from typing import assert_never
 
-from loop.experiment import Cost, Run, RunState
+from loop.experiment import Cost, RunState
 from loop.gain import change, is_visible, number, signed, step
 from loop.proposers.protocol import SearchMode
 from loop.results.ledger import Bill, Ledger, Spent
-from loop.results.report import Report, WakeUpReport
+from loop.results.report import Gain, Report, WakeUpReport
 from loop.text import one_line
 from notifiers.message import Message
-from notifiers.text.certainty import certified_line, doubtful_lines
+from notifiers.text.certainty import certainty_lines
 from notifiers.text.words import (
     capital,
     duration,
@@ -31,16 +30,27 @@ from notifiers.text.words import (
 WIDTH = 44
 """Characters of a line on a phone; a screen has about 25 of them."""
 
-_GAINS = 5
+GAINS = 5
+"""How many of the largest gains are listed with their descriptions."""
+
 _SMALL = 0.005  # of the time; a smaller share is not worth a word
 _ENOUGH = 5  # experiments from which a rate means something
-_LOST = {
+LOST = {
     Spent.PROPOSING: "gaps",  # between trainings: proposals, scores, git
     Spent.CRASHED: "crashed",
     Spent.INTERRUPTED: "interrupted",
     Spent.WAITING: "paused",
     Spent.BOT_DOWN: "bot down",
     Spent.MACHINE_DOWN: "machine down",
+}
+"""What time went to beside trainings, their start-up and their evaluation."""
+
+_STATES = {
+    RunState.RUNNING: "Still running",
+    RunState.PAUSING: "Pausing after this experiment",
+    RunState.PAUSED: "Paused",
+    RunState.DONE: "Done",
+    RunState.STOPPED: "Stopped",
 }
 _SEARCH_MODES = {
     SearchMode.COMBINATION: "combining near misses",
@@ -58,12 +68,13 @@ def report_message(
     A `heading` says what the run does now in the place of the last lines, `state` in the last line.
     """
     report = night.report
-    now = [] if heading else [*_look_at(night, state), *_state(night.run, state)]
+    unchecked = [evaluator_text("")] if night.evaluated is False and report.best is not None else []
+    now = [] if heading else _now(night, state)
     spent = ledger_lines(night.ledger, on_gpu=night.bill.gpu_seconds is not None) if night.ledger else []
     parts = (
         [_long(heading)] if heading else [],
-        [_title(night, zone), *_headline(report), *_whole(night), *_unchecked(night)],
-        _certain(night),
+        [_title(night, zone), *_headline(report), *_whole(night), *unchecked],
+        [_long(line) for line in certainty_lines(night.certainty)] if night.certainty else [],
         _gains(report, width),
         [*spent, *_pace(night, zone, with_share=not spent), *flow(bill_phrases(night.bill, report.spent))],
         [*_next(night), *_calls(night), *now],
@@ -72,27 +83,17 @@ def report_message(
 
 
 def _title(night: WakeUpReport, zone: tzinfo) -> str:
-    report = night.report
+    report, (start, end) = night.report, _span(night)
+    text = plural(report.made, "experiment")
     if not report.experiments:
-        if night.since is None:
-            return _title_of(report, "no results yet")
-        return _title_of(report, f"no result since {_moment(night.since, night.ledger, zone)}")
-    count = plural(report.made, "experiment")
-    start, end = _span(night)
-    if start is None or end is None:
-        return _title_of(report, count)
-    if report.taken_over:
-        count = plural(report.experiments - report.taken_over, "experiment")
-        return _title_of(report, f"{count} in {_hours(end - start)}, {report.taken_over:,} taken over")
-    return _title_of(report, f"{count} in {_hours(end - start)}")
-
-
-def _title_of(report: Report, text: str) -> str:
+        since = None if night.since is None else _moment(night.since, night.ledger, zone)
+        text = f"no result since {since}" if since else "no results yet"
+    elif start is not None and end is not None:
+        if report.taken_over:
+            text = plural(report.experiments - report.taken_over, "experiment")
+        text += f" in {_hours(end - start)}"
+        text += f", {report.taken_over:,} taken over" if report.taken_over else ""
     return f"{report.tag}: {text}" if report.tag else capital(text)
-
-
-def _unchecked(night: WakeUpReport) -> list[str]:
-    return [evaluator_text("")] if night.evaluated is False and night.report.best is not None else []
 
 
 def _hours(seconds: float) -> str:
@@ -133,6 +134,22 @@ def _headline(report: Report) -> list[str]:
     return [*(before or [nothing]), *counts]
 
 
+def headline_of(report: Report) -> tuple[str, str]:
+    """Return the best before and after, or why there is none; then the change, empty where there is none."""
+    if report.experiments == 0:
+        return "no results yet", ""
+    if report.best is None:
+        if report.keep:
+            return f"what was kept has no {report.metric}", ""
+        return ("nothing was kept" if report.discard else f"no {report.metric} yet"), ""
+    best = number(report.best, report.like)
+    if report.baseline is None:
+        return f"{best} at #{report.best_number}", ""
+    if report.gain:
+        return f"{number(report.baseline)} → {best}", change(report.baseline, report.best)
+    return f"{best}{_unbeaten(report)}", ""
+
+
 def _counts(report: Report) -> list[str]:
     """Return what became of all that was made; the baseline is no gain."""
     gains = [plural(len(report.gains), "improvement")] if report.gains else []
@@ -155,8 +172,11 @@ def _best(report: Report) -> str:
         )
     if report.before is not None:
         return _metric(report, before, ", unchanged")
-    told = ", the baseline" if report.experiments == 1 else "; nothing beat the baseline"
-    return _metric(report, report.best, told)
+    return _metric(report, report.best, _unbeaten(report))
+
+
+def _unbeaten(report: Report) -> str:
+    return ", the baseline" if report.experiments == 1 else "; nothing beat the baseline"
 
 
 def _whole(night: WakeUpReport) -> list[str]:
@@ -169,15 +189,12 @@ def _whole(night: WakeUpReport) -> list[str]:
     return [line]
 
 
-def _certain(night: WakeUpReport) -> list[str]:
-    if night.certainty is None:
-        return []
-    line = certified_line(night.certainty)
-    return [*([_long(line)] if line else []), *map(_long, doubtful_lines(night.certainty))]
+def visible_gains(report: Report) -> tuple[Gain, ...]:
+    return tuple(gain for gain in report.gains if is_visible(gain.gain, report.like))
 
 
 def _gains(report: Report, width: int) -> list[str]:
-    gains = [gain for gain in report.gains if is_visible(gain.gain, report.like)][:_GAINS]
+    gains = visible_gains(report)[:GAINS]
     if not gains:
         return []
     lines = []
@@ -189,15 +206,13 @@ def _gains(report: Report, width: int) -> list[str]:
 
 def _pace(night: WakeUpReport, zone: tzinfo, *, with_share: bool) -> list[str]:
     phrases = []
-    own = night.report.experiments - night.report.taken_over
-    night = replace(night, report=replace(night.report, experiments=own))
     report, (start, end) = night.report, _span(night)
-    share = report.training_share
-    if report.experiments and start is not None and end is not None:
+    own, share = report.experiments - report.taken_over, report.training_share
+    if own and start is not None and end is not None:
         phrases.append(period(start, end, zone))
         running = night.ledger.running if night.ledger else end - start
-        rate = 3600 * report.experiments / running if running > 0 else 0.0
-        if rate >= 1 and report.experiments >= _ENOUGH:
+        rate = 3600 * own / running if running > 0 else 0.0
+        if rate >= 1 and own >= _ENOUGH:
             phrases.append(f"{rate:.1f} per hour" if rate < 100 else f"{rate:,.0f} per hour")
     if share is not None and share >= _SMALL and with_share:
         phrases.append(f"{100 * min(1.0, share):.0f} % training")
@@ -244,20 +259,15 @@ def _calls(night: WakeUpReport) -> list[str]:
     return [f"Needs you: {one_line(last, 2 * WIDTH - 11 - len(more))}{more}"]
 
 
-def _state(run: Run | None, told: str) -> list[str]:
-    if told or run is None:
+def _now(night: WakeUpReport, told: str) -> list[str]:
+    """Return what the run does now; of one that does not train also how to look at its best program."""
+    run, best = night.run, (night.whole or night.report).best
+    if run is None:
         return [told] if told else []
-    state = _state_word(run.state)
-    if run.state is RunState.RUNNING:
-        return [state]
-    return [_long(state_text(state, run.reason))]
-
-
-def _look_at(night: WakeUpReport, told: str) -> list[str]:
-    """Return how to look at the best program of a run that does not train now."""
-    run, best = night.run, night.whole or night.report
-    goes_on = run is None or (run.state in (RunState.RUNNING, RunState.PAUSING) and not told)
-    return [] if run is None or goes_on or best.best is None else [f"Best: {look_at(run.tag)}"]
+    trains = run.state in (RunState.RUNNING, RunState.PAUSING) and not told
+    look = [] if trains or best is None else [f"Best: {look_at(run.tag)}"]
+    reason = None if run.state is RunState.RUNNING else run.reason
+    return [*look, told or _long(state_text(_STATES[run.state], reason))]
 
 
 def _fit(line: str) -> str:
@@ -268,34 +278,19 @@ def _long(line: str) -> str:
     return one_line(line, 2 * WIDTH)
 
 
-def _state_word(state: RunState) -> str:
-    match state:
-        case RunState.RUNNING:
-            return "Still running"
-        case RunState.PAUSING:
-            return "Pausing after this experiment"
-        case RunState.PAUSED:
-            return "Paused"
-        case RunState.DONE:
-            return "Done"
-        case RunState.STOPPED:
-            return "Stopped"
-        case _:
-            assert_never(state)
-
-
 # What it cost
 
 
 def ledger_lines(ledger: Ledger, *, on_gpu: bool = True) -> list[str]:
-    """Return how the time was spent and, if whole minutes were lost, on what.
+    """Return how the time was spent and, if whole minutes were lost, on what; of a lane on average.
 
     A run that has just begun gives none.
     """
     share = ledger.busy_share
     if share is None or ledger.total < 60:
         return []
-    lost = {_LOST[cause]: round(spent / 60) for cause, spent in ledger.lost if round(spent / 60)}
+    minutes = [(cause, round(spent / ledger.lanes / 60)) for cause, spent in ledger.lost]
+    lost = {LOST[cause]: spent for cause, spent in minutes if spent}
     overhead = ledger.seconds[Spent.OVERHEAD] / ledger.total
     phrases = [f"{'GPU busy' if on_gpu else 'Training'} {_percent(share)}"] if share >= _SMALL else []
     if overhead >= _SMALL:

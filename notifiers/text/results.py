@@ -31,13 +31,12 @@ def results_message(
     metric: str,
     goal: Goal,
     total: int,
-    before: float | None = None,
     tag: str | None = None,
     width: int = 60,
 ) -> Message:
     """Return `rows`, the last of `total` results, as a table `width` columns wide.
 
-    Δ is to the best value so far, which is `before` in the first row. A narrow table has no other values.
+    Δ is to the best value so far. A narrow table has no other values.
     """
     title = f"{tag}: " if tag else ""
     if not rows:
@@ -46,7 +45,7 @@ def results_message(
     if len(rows) < total:
         count = f"the last {len(rows)} of {count}" if len(rows) > 1 else f"the last of {count}"
     cells: list[tuple[str, ...]] = [("#", metric, "Δ", "status", "description")]
-    for row, best in zip(rows, bests_before(rows, goal, before), strict=True):
+    for row, best in zip(rows, bests_before(rows, goal), strict=True):
         value = "-" if row.value is None else number(row.value, best)
         delta = "" if row.value is None or best is None else change(best, row.value)
         cells.append((str(row.number), value, delta, row.status, f"{_mean(row)}{row.description}"))

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import assert_never
 
 from loop.evidence import Wish
 from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
-from loop.gain import change, is_visible, number, signed, with_error
+from loop.gain import change, number, signed
 from loop.lanes.status import LaneStatus
 from loop.logs.progress import Progress
 from loop.results.gains import FamilyRate, Lesson, effect
@@ -20,7 +19,7 @@ from loop.sandbox.sandbox import SandboxKind
 from loop.store.experiments import Idea, Wished
 from loop.text import one_line
 from notifiers.message import Button, Message
-from notifiers.text.certainty import certified_line
+from notifiers.text.certainty import certified_line, effect_text
 from notifiers.text.notification import card_buttons
 from notifiers.text.words import (
     capital,
@@ -38,6 +37,14 @@ _LINE = 60  # characters of a description in one line
 _LANE = 40  # likewise where it stands beside others
 _REASON = 300
 _CELLS = 10
+_STAGES = {
+    Stage.PROPOSED: "proposed",
+    Stage.COMMITTED: "waiting to train",
+    Stage.TRAINING: "training",
+    Stage.MEASURED: "being evaluated",
+    Stage.EVALUATED: "being evaluated",
+    Stage.DECIDED: "decided",
+}
 _ENOUGH = 5  # experiments from which a rate means something
 _IDEA = 80  # characters of one, and of a description beside it
 _LESSON_REASON = 60
@@ -119,7 +126,8 @@ def _lines(status: RunStatus, zone: tzinfo, waits_for: str = "") -> list[str]:
     counts += [plural(gains, "improvement")] if gains > 0 else []
     certain = certified_line(status.certainty) if status.certainty else ""
     lines += [_best(status, zone), *([certain] if certain else []), " · ".join(counts)]
-    return [*lines, *_calls(status)]
+    said = reason_text(status.reason)
+    return lines + [one_line(f"Needs you: {call}", _REASON) for call in status.calls if call != said]
 
 
 def _lane_lines(status: RunStatus, zone: tzinfo, waits_for: str) -> list[str]:
@@ -137,14 +145,8 @@ def lane_line(lane: LaneStatus, zone: tzinfo) -> str:
     if lane.experiment is not None and lane.stage is not None:
         again = "repeat of " if lane.repeat else ""
         what = f"{again}#{lane.experiment} {one_line(lane.description or '', _LANE)}"
-        parts += [what, _progress_of(lane.stage, lane.progress, lane.training_since, zone)]
+        parts += [what, _progress(lane, zone)]
     return f"{name}: {' · '.join(parts)}"
-
-
-def _calls(status: RunStatus) -> list[str]:
-    """Return what a person is needed for, but for what the state says already."""
-    said = reason_text(status.reason)
-    return [one_line(f"Needs you: {call}", _REASON) for call in status.calls if call != said]
 
 
 def _state(status: RunStatus) -> str:
@@ -169,16 +171,12 @@ def _waiting(status: RunStatus, waits_for: str) -> str:
     return one_line(waits_for, _REASON)
 
 
-def _progress(status: RunStatus, zone: tzinfo) -> str:
-    assert status.stage is not None
-    return _progress_of(status.stage, status.progress, status.training_since, zone)
-
-
-def _progress_of(stage: Stage, progress: Progress | None, training_since: float | None, zone: tzinfo) -> str:
-    if progress is not None:
-        return _bar_and_numbers(progress)
-    since = "" if training_since is None else f" since {_time(training_since, zone)}"
-    return f"{_stage(stage)}{since}"
+def _progress(of: RunStatus | LaneStatus, zone: tzinfo) -> str:
+    assert of.stage is not None
+    if of.progress is not None:
+        return _bar_and_numbers(of.progress)
+    since = "" if of.training_since is None else f" since {_time(of.training_since, zone)}"
+    return f"{_STAGES[of.stage]}{since}"
 
 
 def _bar_and_numbers(progress: Progress) -> str:
@@ -195,22 +193,6 @@ def _bar_and_numbers(progress: Progress) -> str:
 def bar(percent: float) -> str:
     full = int(max(0.0, min(100.0, percent)) * _CELLS / 100)
     return "█" * full + "░" * (_CELLS - full)
-
-
-def _stage(stage: Stage) -> str:
-    match stage:
-        case Stage.PROPOSED:
-            return "proposed"
-        case Stage.COMMITTED:
-            return "waiting to train"
-        case Stage.TRAINING:
-            return "training"
-        case Stage.MEASURED | Stage.EVALUATED:
-            return "being evaluated"
-        case Stage.DECIDED:
-            return "decided"
-        case _:
-            assert_never(stage)
 
 
 def _best(status: RunStatus, zone: tzinfo) -> str:
@@ -406,14 +388,6 @@ def _family(rate: FamilyRate, goal: Goal, like: float | None) -> str:
 
 def _lesson(lesson: Lesson, goal: Goal, like: float | None) -> str:
     description = one_line(lesson.description, _IDEA) or "no description"
-    told = "" if lesson.effect is None else f"{_effect(lesson.effect, lesson.noise, goal, like)}, "
+    told = "" if lesson.effect is None else f"{effect_text(-goal.sign * lesson.effect, lesson.noise, like)}, "
     why = f", {one_line(lesson.reason, _LESSON_REASON)}" if lesson.reason else ""
     return f"{description}: {told}{lesson.status}{why} ({lesson.tag} #{lesson.number})"
-
-
-def _effect(better: float, noise: float | None, goal: Goal, like: float | None) -> str:
-    """Return `-0.0031 ± 0.0008`."""
-    moved = -goal.sign * better
-    if not noise or not is_visible(noise, like):
-        return signed(moved, like)
-    return with_error(moved, noise, like, sign="+")

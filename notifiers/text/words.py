@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import assert_never
 
-from loop.experiment import Actor, Cause, Family, Reason
-from loop.results.report import Report, RunStatus
+from loop.experiment import Actor, Cause, Family, Reason, Status
+from loop.results.report import Counts
 from loop.text import one_line
 
-_BETWEEN = re.compile(r", (?![^()\[\]]*[)\]])")  # changes of constants; not within a tuple
 _NAMED, _FIRST = 5, 3  # up to so many are all named, of more these
 
 
@@ -22,12 +21,27 @@ def money(dollars: float) -> str:
     return f"${dollars:,.2f}" if dollars < 100 else f"${dollars:,.0f}"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    """Return `1 crash`, `2 crashes`; `many` where it is not `one` with an s."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+def with_minus(text: str) -> str:
+    """Return numbers with the sign that print has for less than nothing, as wide as a plus."""
+    return text.replace("-", "−")
 
 
-def tally(counted: Report | RunStatus) -> list[str]:
+def plural(count: int, one: str) -> str:
+    """Return `1 line`, `2 lines`."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+
+PARTICIPLES = {
+    Status.KEEP: "kept",
+    Status.DISCARD: "discarded",
+    Status.CRASH: "crashed",
+    Status.SKIP: "skipped",
+    Status.QUARANTINE: "in quarantine",
+}
+"""What was done to an experiment with such a verdict."""
+
+
+def tally(counted: Counts) -> list[str]:
     """Return what became of all that was made, such as `5 measured`; nothing where all was measured."""
     measured = counted.keep + counted.discard
     others = {
@@ -40,10 +54,15 @@ def tally(counted: Report | RunStatus) -> list[str]:
     return [f"{measured:,} measured", *parts] if measured and parts else parts
 
 
+def changes_in(description: str) -> list[str]:
+    """Return the changes of constants that a description has, split at the commas that are in no tuple."""
+    return re.split(r", (?![^()\[\]]*[)\]])", description)
+
+
 def whole_changes(description: str, room: int) -> str:
     """Return as many changes as there is room for, each of them whole: `DEPTH 8 → 9 and 2 more`."""
     line = one_line(description)
-    changes = _BETWEEN.split(line)
+    changes = changes_in(line)
     if len(line) <= room or " → " not in line:
         return one_line(line, room)
     for count in range(len(changes) - 1, 0, -1):
@@ -180,22 +199,8 @@ def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
         case Cause.NO_PROPOSAL:
             minutes = _number(facts, "seconds") / 60
             return f"no proposal for {minutes:.0f} min: {facts['error']}"
-        case (
-            None
-            | Cause.BASELINE
-            | Cause.BRANCH
-            | Cause.CRASHES
-            | Cause.VANISHED
-            | Cause.QUARANTINE
-            | Cause.PROPOSER
-            | Cause.PRICE
-            | Cause.BUDGET
-            | Cause.REPOSITORY
-            | Cause.STUCK
-            | Cause.CERTIFICATION
-        ):
+        case _:
             raise ValueError(f"the heartbeat does not report {cause}")
-    assert_never(cause)
 
 
 def _room(facts: Mapping[str, object]) -> str:

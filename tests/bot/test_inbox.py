@@ -25,7 +25,7 @@ from loop.experiment import EventKind, RunState, Status
 from loop.proposers.people import IDEA_CHARACTERS, read_ideas
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
-from notifiers.delivery.preferences import PreferenceStore, usual_preferences
+from notifiers.delivery.preferences import Preferences, PreferenceStore
 from notifiers.message import Button, Reply
 from tests.bot.real_bot import RealBot
 from tests.loop.store.test_journal import make_experiment, make_run
@@ -56,7 +56,7 @@ class Office:
         self.handlers = CommandHandlers(
             self.host,
             found,
-            preferences=PreferenceStore(self.journal, default=usual_preferences(every=1, quiet=None)),
+            preferences=PreferenceStore(self.journal, default=Preferences()),
             chats=lambda: ["ok    Telegram: connected"],
             zone=UTC,
             now=lambda: self.now,
@@ -435,7 +435,8 @@ async def test_results_are_held_against_the_best_before_those_shown(office: Offi
     office.journal.set_state(run, RunState.STOPPED)
     for number, value in enumerate((1.5, 1.4, 1.6, 1.3)):
         status = Status.DISCARD if value == 1.6 else Status.KEEP
-        office.journal.record(replace(make_experiment(run, number, status), value=value))
+        before = (None, 1.5, 1.4, 1.4)[number]
+        office.journal.record(replace(make_experiment(run, number, status), value=value, best_before=before))
     reply = await office.ask("/results 2")
     assert reply is not None
     assert reply.message.text == "mar12: the last 2 of 4 results"

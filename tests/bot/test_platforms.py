@@ -23,7 +23,7 @@ from loop.errors import UserError
 from loop.experiment import Event, Run
 from loop.results.report import RunStatus
 from loop.store.journal import Journal
-from notifiers.delivery.preferences import PreferenceStore, usual_preferences
+from notifiers.delivery.preferences import Preferences, PreferenceStore
 from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Message, Reply
 from tests.bot.text_file import CONNECTED, NAME, PLACE, text_file
@@ -60,7 +60,7 @@ class World:
             settings,
             access=access_by(settings, (self.platform,)),
             journal=self.journal,
-            preferences=PreferenceStore(self.journal, default=usual_preferences(every=1, quiet=None)),
+            preferences=PreferenceStore(self.journal, default=Preferences()),
             status=_no_status,
             report=_no_report,
             zone=UTC,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from loop.results.report import read_wakeup_report
 from loop.store.journal import Journal
-from notifiers.charts import chart
+from notifiers.charts import draw
+from notifiers.charts.scene import make_scene
 from notifiers.page import Content, page
 from tests.gallery.night import Section
 from tests.gallery.platforms import describe
@@ -36,8 +37,8 @@ def write_pictures(state: Path, folder: Path) -> None:
     content = Content(night.report, night.rows, {}, run.tag, night.ledger, certainty=night.certainty)
     (folder / "page.html").write_text(page(content, made_at=datetime.now(UTC)), encoding="utf-8")
     for name, by_time in (("chart.png", False), ("chart-by-time.png", True)):
-        drawing = chart(night.rows, metric=run.metric, goal=run.goal, title=run.tag, by_time=by_time)
-        (folder / name).write_bytes(asyncio.run(drawing))
+        scene = make_scene(night.rows, metric=run.metric, goal=run.goal, title=run.tag, by_time=by_time)
+        (folder / name).write_bytes(asyncio.run(draw(scene)))
 
 
 def main(folder: Path | None = None) -> None:

@@ -41,7 +41,7 @@ from loop.results.report import RunStatus, read_wakeup_report, run_status
 from loop.store.experiments import IdeaBox
 from loop.store.journal import Journal
 from notifiers.channels.slack_blocks import Picture
-from notifiers.charts import sparkline
+from notifiers.charts.scene import sparkline
 from notifiers.delivery.delivery import Delivery
 from notifiers.delivery.live_card import LiveCards
 from notifiers.delivery.preferences import Preferences, PreferenceStore

@@ -9,7 +9,7 @@ import pytest
 
 from loop.text import clean
 from notifiers import charts
-from notifiers.charts import Scene
+from notifiers.charts.scene import Scene
 from tests.gallery.__main__ import lines
 from tests.gallery.night import Section
 from tests.gallery.platforms import on_slack, on_telegram, on_terminal

@@ -13,7 +13,7 @@ from bot.runs import Runs
 from bot.setup.settings import load_settings
 from loop.experiment import Actor, Event, EventKind, Reason, RunState
 from loop.store.experiments import IdeaBox
-from notifiers.charts import ChartError
+from notifiers.charts.scene import ChartError, Scene
 from tests.notifiers.mornings import Recorder, open_recorder
 
 
@@ -44,11 +44,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let charts cost nothing, and return the titles of those that were drawn."""
     titles: list[str] = []
 
-    async def chart(rows: object, *, title: str, **_: object) -> bytes:
-        titles.append(title)
+    async def draw(scene: Scene, **_: object) -> bytes:
+        titles.append(scene.title)
         return b"png"
 
-    monkeypatch.setattr("notifiers.charts.chart", chart)
+    monkeypatch.setattr("notifiers.charts.draw", draw)
     return titles
 
 
@@ -141,10 +141,10 @@ async def test_a_morning_comes_though_the_repository_is_gone(recorder: Recorder,
 async def test_a_chart_that_cannot_be_drawn_takes_nothing_with_it(
     recorder: Recorder, reporter: Reporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def chart(*_: object, **__: object) -> bytes:
+    async def draw(*_: object, **__: object) -> bytes:
         raise ChartError("The chart cannot be drawn: no matplotlib.")
 
-    monkeypatch.setattr("notifiers.charts.chart", chart)
+    monkeypatch.setattr("notifiers.charts.draw", draw)
     with caplog.at_level(logging.WARNING):
         message = await reporter.summary(recorder.run, with_chart=True)
     assert message.attachments == ()

@@ -21,7 +21,7 @@ from bot.telegram import TELEGRAM
 from loop.experiment import Event, EventKind
 from loop.results.report import run_status
 from loop.store.outbox import last_sent
-from notifiers.delivery.preferences import PreferenceStore, usual_preferences
+from notifiers.delivery.preferences import Preferences, PreferenceStore
 from notifiers.delivery.rate_limit import Clock
 from notifiers.message import Message
 from tests.bot.test_inbox import Office, opened
@@ -50,7 +50,7 @@ class Lab:
         own = {"TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_BASE_URL": self.server.base_url}
         found = load_settings(Path("/no/such/.env"), {**office.bot.environment, **own, **settings})
         access = access_by(found, (TELEGRAM,))
-        preferences = PreferenceStore(office.journal, default=usual_preferences(every=1, quiet=None))
+        preferences = PreferenceStore(office.journal, default=Preferences())
         chats = Chats(
             found,
             access=access,

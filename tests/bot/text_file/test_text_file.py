@@ -16,7 +16,7 @@ from bot.commands.inbox import Inbox
 from bot.platforms import Chats, access_by
 from bot.setup.settings import load_settings
 from loop.results.report import run_status
-from notifiers.delivery.preferences import PreferenceStore, usual_preferences
+from notifiers.delivery.preferences import Preferences, PreferenceStore
 from tests.bot.test_inbox import Office, opened
 from tests.bot.text_file import text_file
 
@@ -33,7 +33,7 @@ class TextChat:
             settings,
             access=access,
             journal=office.journal,
-            preferences=PreferenceStore(office.journal, default=usual_preferences(every=1, quiet=None)),
+            preferences=PreferenceStore(office.journal, default=Preferences()),
             status=lambda run: run_status(office.journal, run, worktree=office.host.worktree(run.tag)),
             report=_no_report,
             zone=UTC,

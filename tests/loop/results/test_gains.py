@@ -63,7 +63,8 @@ def test_the_best_before_each_row_leaves_out_itself_and_what_was_not_kept() -> N
         row(4, 0.985),
     ]
     assert list(bests_before(rows, Goal.MINIMIZE)) == [None, 0.99, 0.99, 0.99, 0.98]
-    assert list(bests_before(rows[2:], Goal.MINIMIZE, 0.99)) == [0.99, 0.99, 0.98]
+    sooner = replace(row(4, 0.985, Status.DISCARD), best_before=0.99)  # another lane kept the third after it
+    assert list(bests_before([*rows[:4], sooner], Goal.MINIMIZE)) == [None, 0.99, 0.99, 0.99, 0.99]
 
 
 KEEP, DISCARD, CRASH, SKIP = Status.KEEP, Status.DISCARD, Status.CRASH, Status.SKIP

@@ -12,10 +12,9 @@ from notifiers.channels.telegram import (
     TEXT_UNITS,
     lay_out,
     one_page,
-    units,
     visible,
 )
-from notifiers.message import Attachment, Message
+from notifiers.message import Attachment, Message, units
 from tests.servers.telegram_rules import CAPTION_LIMIT, TEXT_LIMIT, check_text
 
 FILE = Attachment("chart.png", b"png")

@@ -6,16 +6,22 @@ import struct
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts import ChartError, alt_text, chart
+from notifiers.charts import WarmWorker, draw
+from notifiers.charts.scene import ChartError, Scene, alt_text, make_scene
 from tests.notifiers.nights import night, row
 
 
+def scene(rows: list[Row], goal: Goal = Goal.MINIMIZE, title: str = "mar12") -> Scene:
+    return make_scene(rows, metric="val_bpb", goal=goal, title=title)
+
+
 async def picture(rows: list[Row], *, python: str = sys.executable, limit: float = 60.0) -> bytes:
-    return await chart(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", python=python, limit=limit)
+    return await draw(scene(rows), python=python, limit=limit)
 
 
 def script(folder: Path, text: str) -> str:
@@ -56,9 +62,9 @@ async def test_a_failure_is_one_sentence_with_the_last_words_of_the_worker(tmp_p
         await picture([], python="/no/python")
 
 
-async def test_without_times_there_is_no_chart_by_time() -> None:
+def test_without_times_there_is_no_chart_by_time() -> None:
     with pytest.raises(ChartError, match="these results have none"):
-        await chart(night(5), metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
+        make_scene(night(5), metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
 
 
 async def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:
@@ -91,11 +97,44 @@ def alive(pid: int) -> bool:
     return True
 
 
+# A worker that is ready
+
+PID = "os:getpid"
+
+
+async def test_a_warm_worker_is_ready_for_the_next_call_and_ends_with_its_owner() -> None:
+    warm = WarmWorker(PID)
+    pids = [await warm.call(returns=int, limit=60.0)]
+    for _ in range(2):
+        assert warm.spare is not None
+        pids.append((await warm.spare).pid)
+        assert await warm.call(returns=int, limit=60.0) == pids[-1]
+    assert len(set(pids)) == 3  # each answers once, so that none can carry anything over
+    assert warm.spare is not None
+    last = (await warm.spare).pid
+    await warm.close()
+    assert not psutil.pid_exists(last)
+    assert await warm.call(returns=int, limit=60.0) not in pids
+    await warm.close()
+
+
+async def test_a_warm_worker_that_has_died_is_replaced() -> None:
+    warm = WarmWorker(PID)
+    assert await warm.call(returns=int, limit=60.0)
+    assert warm.spare is not None
+    dead = await warm.spare
+    dead.kill()
+    while dead.returncode is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert await warm.call(returns=int, limit=60.0) != dead.pid
+    await warm.close()
+
+
 # For who does not see it
 
 
 def told(rows: list[Row], goal: Goal = Goal.MINIMIZE, title: str = "mar12") -> str:
-    return alt_text(rows, metric="val_bpb", goal=goal, title=title)
+    return alt_text(scene(rows, goal, title))
 
 
 def test_the_words_for_a_night() -> None:

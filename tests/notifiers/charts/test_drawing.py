@@ -16,8 +16,10 @@ from matplotlib.transforms import BboxBase
 
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts import GAINS, Scene, drawing, make_scene
+from notifiers.charts import drawing
 from notifiers.charts.drawing import HEIGHT, WIDTH, draw, make_figure, style
+from notifiers.charts.scene import Scene, make_scene
+from notifiers.text.report import GAINS
 from tests import demo
 from tests.notifiers.nights import night, row
 
@@ -170,6 +172,11 @@ def test_the_axis_may_be_the_time() -> None:
         figure = make_figure(scene)
     check_texts(figure)
     assert figure.axes[0].get_xlabel() == "hours since the start"
+
+
+def test_a_result_that_is_in_quarantine_has_an_axis_also_where_it_is_alone() -> None:
+    assert figure_of([row(0, 1.0, Status.QUARANTINE)]).axes[0].yaxis.get_visible()
+    assert not figure_of([row(0, None, Status.CRASH)]).axes[0].yaxis.get_visible()
 
 
 def test_what_no_font_can_show_is_left_out() -> None:

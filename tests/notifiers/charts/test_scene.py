@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loop.evidence import Invalidated
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
-from notifiers.charts import Scene, make_scene, sparkline, x_ticks
+from notifiers.charts.scene import Scene, make_scene, sparkline, x_ticks
 from tests.notifiers.nights import night, row
 
 DISCARD, CRASH = Status.DISCARD, Status.CRASH
@@ -131,11 +131,18 @@ def test_repeats_give_the_noise_and_the_means_of_what_was_kept() -> None:
     discarded = replace(row(2, 1.1, DISCARD), repeats=(1.1, 1.12))
     made = scene(again, once, discarded)
     (mean,) = made.repeated
-    assert mean.number == 0
+    assert mean.at == 0
     assert mean.value == pytest.approx(1.03)
     assert (mean.low, mean.high) == pytest.approx((1.03 - 0.12706, 1.03 + 0.12706))
     assert 0.01 < made.noise < 0.06
     assert (scene(row(0, 1.0)).noise, scene(row(0, 1.0)).repeated) == (0.0, ())
+
+
+def test_the_repeats_of_what_is_not_believed_say_nothing_of_the_noise() -> None:
+    again = replace(row(0, 1.0), repeats=(1.0002, 1.0003))
+    doubted = replace(row(1, 0.5, Status.QUARANTINE), repeats=(0.98, 0.99, 1.1))
+    rejected = replace(row(2, 0.5, DISCARD), invalidated=Invalidated.NOT_BELIEVED, repeats=(0.9, 0.8, 1.0))
+    assert scene(again, doubted, rejected).noise == scene(again).noise > 0
 
 
 def test_a_line_of_blocks_falls_with_the_best_and_gives_a_plateau_its_room() -> None:
@@ -152,6 +159,13 @@ def test_a_line_of_blocks_falls_with_the_best_and_gives_a_plateau_its_room() -> 
 def test_hours_have_ticks_between_them_and_experiments_have_none() -> None:
     rows = [replace(row(n, 1 - n / 10), started_at=1e9, ended_at=1e9 + 600.0 * n) for n in range(4)]
     numbered = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12")
-    timed = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
     assert [label for _, label in x_ticks(numbered, 6)] == ["0", "1", "2", "3"]
-    assert [label for _, label in x_ticks(timed, 6)] == ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5"]
+    hours = make_scene(rows, metric="val_bpb", goal=Goal.MINIMIZE, title="mar12", by_time=True)
+    assert [label for _, label in x_ticks(hours, 6)] == [
+        "0.0",
+        "0.1",
+        "0.2",
+        "0.3",
+        "0.4",
+        "0.5",
+    ]

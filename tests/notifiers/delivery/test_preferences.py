@@ -23,10 +23,8 @@ from notifiers.delivery.preferences import (
     decide,
     describe,
     in_groups,
-    is_quiet,
     parse,
     read_hours,
-    usual_preferences,
 )
 from notifiers.text.notification import Notification, Topic
 from tests.notifiers.golden import check
@@ -168,17 +166,17 @@ def test_what_is_for_the_whole_channel(item: Notification, everybody: bool) -> N
 )
 def test_quiet_hours_over_midnight(clock: str, quiet: bool) -> None:
     now = datetime.fromisoformat(f"2026-03-12T{clock}:00+00:00").timestamp()
-    assert is_quiet(HOURS, now, UTC) is quiet
-    assert is_quiet(QuietHours(time(7), time(22)), now, UTC) is not quiet
-    assert not is_quiet(None, now, UTC)
+    assert HOURS.covers(now, UTC) is quiet
+    assert QuietHours(time(7), time(22)).covers(now, UTC) is not quiet
+    assert not Preferences().is_quiet(now, UTC)
 
 
 def test_quiet_hours_follow_their_own_time_zone_and_its_summer_time() -> None:
     berlin = QuietHours(time(22), time(7), ZoneInfo("Europe/Berlin"))
     winter, summer = (datetime(2026, month, 12, 20, 30, tzinfo=UTC).timestamp() for month in (1, 7))
-    assert not is_quiet(berlin, winter, UTC)
-    assert is_quiet(berlin, summer, UTC)
-    assert is_quiet(HOURS, summer, ZoneInfo("Europe/Berlin"))
+    assert not berlin.covers(winter, UTC)
+    assert berlin.covers(summer, UTC)
+    assert HOURS.covers(summer, ZoneInfo("Europe/Berlin"))
 
 
 @pytest.mark.parametrize("text", ["22:00-07:00", "22:00 - 7:00", "22:00–07:00 ", "22:00-07:00 Europe/Berlin"])
@@ -208,7 +206,7 @@ def test_any_text_is_quiet_hours_or_refused(text: str) -> None:
 
 def test_groups_of_one_are_no_groups() -> None:
     assert in_groups(Preferences(), 1).verbosity is Verbosity.ALL
-    assert usual_preferences(every=5, quiet=HOURS) == Preferences(Verbosity.EVERY, 5, HOURS)
+    assert in_groups(Preferences(quiet=HOURS), 5) == Preferences(Verbosity.EVERY, 5, HOURS)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from loop.evidence import Certified, Invalidated
 from loop.experiment import Goal, Status
 from loop.results.constants import Move, Try, Way
 from loop.results.report import make_report
-from notifiers.charts import make_scene
+from notifiers.charts.scene import make_scene
 from notifiers.page import Content, Detail, page
 from notifiers.page.drawing import draw_chart, draw_slices
 from tests.notifiers.page_night import HOSTILE, night_of
@@ -60,6 +60,10 @@ def test_any_text_comes_back_as_it_was(description: str, log: str) -> None:
     (first, *_) = data_of(html)
     assert (first["title"], first["rationale"], first["diff"]) == (description, log, log[:100])
     assert html.count("<script") == 2
+
+
+def test_a_title_that_is_no_text_does_not_keep_the_page_from_being_written() -> None:
+    assert b"<h1>caf\xef\xbf\xbd</h1>" in page(replace(night_of(3), title="caf\udce9"), made_at=NOW).encode()
 
 
 def test_the_legend_explains_what_is_in_the_chart() -> None:

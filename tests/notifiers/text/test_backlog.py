@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 
 import pytest
 
+from loop.evidence import Invalidated
 from loop.experiment import RunState, Status
 from loop.store.journal import Journal
-from notifiers.text.digest import backlog_message, group_message
+from notifiers.text.digest import backlog_message, group_message, hour_message
 from notifiers.text.notification import Notification, read_notifications
 from tests.notifiers.golden import check_text
 from tests.notifiers.recording import VirtualTime
@@ -54,6 +56,17 @@ def test_the_best_is_told_against_the_best_before_or_as_unchanged(journal: Journ
     whole = backlog_message(news, title="While offline", zone=UTC).text
     assert "Best val_bpb: 0.997900 → 0.986041 (-0.011859, #5)" in whole
     assert "Best val_bpb: 0.986041, unchanged" in backlog_message(news[1:], title="", zone=UTC).text
+
+
+def test_the_nearest_of_an_hour_is_no_number_that_was_not_believed(journal: Journal) -> None:
+    run = start(journal)
+    decide(journal, run, 1, Status.DISCARD, 1.1)
+    decide(journal, run, 2, Status.DISCARD, 0.1)
+    honest, cheat = everything(journal)[1:]
+    assert cheat.experiment is not None
+    found_out = replace(cheat.experiment, invalidated=Invalidated.NOT_BELIEVED)
+    text = hour_message([honest, replace(cheat, experiment=found_out)], UTC).text
+    assert text.endswith(": 2 discarded · nearest 1.100000 (#1)")
 
 
 def test_other_events_are_listed_the_latest_when_there_are_many(journal: Journal) -> None:

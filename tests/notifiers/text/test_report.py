@@ -142,6 +142,15 @@ def test_what_is_taken_over_took_none_of_the_time() -> None:
     assert "10.1 per hour" in text
 
 
+def test_the_rate_is_of_all_lanes_together_and_a_pause_of_all_is_as_long_as_of_one() -> None:
+    report = make_report(night(*FRUITFUL), metric="val_bpb", goal=Goal.MINIMIZE)
+    seconds = dict.fromkeys(Spent, 0.0) | {Spent.TRAINING: 4 * 2700.0, Spent.WAITING: 4 * 900.0}
+    spent = Ledger(EVENING, EVENING + 3600, seconds, lanes=4)
+    text = report_message(WakeUpReport(report=report, ledger=spent)).text
+    assert f"{11 * 3600 / 2700:.1f} per hour" in text
+    assert "Training 75 % · lost 15 min\nPaused 15 min\n" in text
+
+
 def test_a_run_over_days_tells_its_dates_in_the_zone_of_the_reader() -> None:
     rows = night(*FRUITFUL[:2])
     rows[1] = replace(rows[1], ended_at=EVENING + 40 * 3600)
@@ -274,9 +283,8 @@ def test_any_night_fits_the_screen(rows: list[Row], goal: Goal) -> None:
 
 def test_the_last_results_as_a_table() -> None:
     rows = night(*FRUITFUL)[3:]
-    message = results_message(
-        rows, metric="val_bpb", goal=Goal.MINIMIZE, total=12, before=0.986041, tag="mar12", width=56
-    )
+    rows[0] = replace(rows[0], best_before=0.986041)
+    message = results_message(rows, metric="val_bpb", goal=Goal.MINIMIZE, total=12, tag="mar12", width=56)
     check_one("results", "the last of them", f"{message.text}\n{message.block}")
 
 
