@@ -21,7 +21,6 @@ from pathlib import Path
 from bot.commands.access import HERE, Request
 from bot.commands.handlers import CommandHandlers
 from bot.commands.inbox import Inbox
-from bot.commands.table import COMMANDS
 from bot.current import foremost
 from bot.heartbeat.heartbeat import Heartbeat, Jobs, find_blocker, find_lane_blocker, ping, scheduled
 from bot.heartbeat.probe import Examiner
@@ -223,9 +222,7 @@ class Bot:
     async def _attach(self, stack: AsyncExitStack) -> None:
         """Let terminal and chats come in."""
         # They end in the reverse order: what happened last is still told to everybody here.
-        names = [command.name for command in COMMANDS]
-        history = self._settings.home / "history"
-        attaching = attach_terminal(self._settings.socket, commands=names, history=history, left=self._left)
+        attaching = attach_terminal(self._settings.socket, left=self._left)
         terminal = asyncio.create_task(attaching, name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(self._server.stop)  # ends what follows the bot, after the last message

@@ -88,12 +88,9 @@ def chat(context: typer.Context) -> None:
     """Attach this terminal to the running bot."""
     import asyncio
 
-    from bot.commands.table import COMMANDS
     from bot.local import terminal
 
-    settings = context.obj()
-    names = [command.name for command in COMMANDS]
-    asyncio.run(terminal.chat(settings.socket, commands=names, history=settings.home / "history"))
+    asyncio.run(terminal.chat(context.obj().socket))
 
 
 @app.command()
@@ -210,10 +207,9 @@ def service(context: typer.Context) -> None:
 @app.command("slack-manifest")
 def slack_manifest() -> None:
     """Print the manifest for the Slack app."""
-    from bot.commands.table import COMMANDS
     from bot.slack import manifest
 
-    print_data(manifest(command for command in COMMANDS if not command.hidden))
+    print_data(manifest())
 
 
 @app.command()

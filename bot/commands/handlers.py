@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from bot.commands.access import Request
 from bot.commands.ideas import IdeaCommands
-from bot.commands.table import COMMANDS, USUAL, Call, find_command
+from bot.commands.table import USUAL, VISIBLE, Call, find_command
 from bot.heartbeat.health import health_checks, incident_lines, loop_check
 from bot.reports.bundle import bundle_folder, make_bundle
 from bot.reports.reporter import Reporter
@@ -361,11 +361,10 @@ class CommandHandlers(IdeaCommands):
     async def _help(self, call: Call, request: Request) -> Message:
         name = call.text("command")
         if name is None:
-            shown = [command for command in COMMANDS if not command.hidden]
             if not request.sender.is_local:  # a phone breaks the lines of a table, and has no links in one
-                return Message("\n".join(f"{command.usage}: {command.help}" for command in shown))
-            width = max(len(command.usage) for command in shown)
-            lines = (f"{command.usage:{width}}  {command.help}" for command in shown)
+                return Message("\n".join(f"{command.usage}: {command.help}" for command in VISIBLE))
+            width = max(len(command.usage) for command in VISIBLE)
+            lines = (f"{command.usage:{width}}  {command.help}" for command in VISIBLE)
             return Message("Commands:", "\n".join(lines))
         command = find_command(name)
         return Message(f"{command.usage}\n{command.help}.\nFor example: {command.example}")

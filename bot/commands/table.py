@@ -219,6 +219,8 @@ COMMANDS = (
     Command("card", "The card of the run as it is now", "/card", hidden=True),
 )
 
+VISIBLE = tuple(command for command in COMMANDS if not command.hidden)
+"""What people are shown and may type; the others stand behind buttons."""
 
 USUAL = ("start_run", "status", "results", "plot", "pause", "resume")
 """The names of the commands that most people need most."""
@@ -226,11 +228,10 @@ USUAL = ("start_run", "status", "results", "plot", "pause", "resume")
 
 def find_command(name: str) -> Command:
     plain = name.lower().removeprefix("/")
-    names = [command.name for command in COMMANDS if not command.hidden]
     for command in COMMANDS:
         if command.name == plain:
             return command
-    near = get_close_matches(plain, names, n=1)
+    near = get_close_matches(plain, [command.name for command in VISIBLE], n=1)
     hint = f"did you mean /{near[0]}?" if near else "/help lists the commands."
     raise UserError(f"There is no command /{plain[:40]}: {hint}")
 
@@ -242,7 +243,7 @@ def pressable(message: Message, role: Role) -> Message:
 
 
 def _role_of(button: Button) -> Role:
-    return parse(button.command).command.role
+    return find_command(button.command.split(maxsplit=1)[0]).role
 
 
 _RUN = re.compile(r" @(\d+)$")

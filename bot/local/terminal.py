@@ -9,11 +9,11 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from bot.commands.table import VISIBLE
 from bot.local.wire import Attached, Progress, attach
 from loop.errors import UserError
 from loop.shell import own_command
@@ -31,16 +31,16 @@ def render(message: Message) -> str:
     return clean("\n".join(part for part in (message.text, message.block) if part)).rstrip("\n")
 
 
-async def chat(path: Path, *, commands: Sequence[str], history: Path, leaving: str = "leaves") -> bool:
+async def chat(path: Path, *, leaving: str = "leaves") -> bool:
     """Attach this terminal to the bot at the socket `path`; tell whether it was the bot that ended the chat.
 
-    `commands` are the names to complete, with or without a slash; `history` keeps what was typed. A person
-    leaves by `/quit`, Ctrl-D or Ctrl-C; `leaving` says what that does.
+    What is typed is kept in a file beside the socket. A person leaves by `/quit`, Ctrl-D or Ctrl-C; `leaving`
+    says what that does.
     """
     from prompt_toolkit.patch_stdout import patch_stdout
 
     async with attach(path) as bot:
-        session = _session(commands, history)
+        session = _session(path.with_name("history"))
         session.output.write(f"Type /help for the commands; Ctrl-D {leaving}.\n")
         session.output.flush()
         conversation = _Conversation(bot, session)
@@ -103,7 +103,7 @@ class _Conversation:
                         output.flush()
 
 
-def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
+def _session(history: Path) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory
@@ -120,7 +120,7 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
         "autoresearch> ",
         history=FileHistory(history),
         # The pattern takes the letters before the cursor, so that a slash before them changes nothing.
-        completer=WordCompleter([name.removeprefix("/") for name in commands], pattern=re.compile(r"^\w*")),
+        completer=WordCompleter([command.name for command in VISIBLE], pattern=re.compile(r"^\w*")),
         complete_while_typing=False,
         complete_style=CompleteStyle.READLINE_LIKE,
         interrupt_exception=EOFError,
@@ -197,7 +197,7 @@ _LEAVING = "ends the bot, not the training under way"
 ATTACH_SECONDS = 1.0  # after which an output that was too slow is attached again
 
 
-async def attach_terminal(path: Path, *, commands: Sequence[str], history: Path, left: asyncio.Event) -> None:
+async def attach_terminal(path: Path, *, left: asyncio.Event) -> None:
     """Show on the bot's own terminal, or in its output, what it says; set `left` when a person leaves.
 
     A prompt that fails and a terminal that has gone leave the bot without them, never end it.
@@ -205,7 +205,7 @@ async def attach_terminal(path: Path, *, commands: Sequence[str], history: Path,
     without = f"the bot goes on without it; attach another with `{own_command('chat', path.parent)}`"
     if is_at_terminal():
         try:
-            ended = await chat(path, commands=commands, history=history, leaving=_LEAVING)
+            ended = await chat(path, leaving=_LEAVING)
         except Exception as error:  # noqa: BLE001 - whatever a terminal does to prompt_toolkit
             log.warning("the prompt has failed (%s: %s): %s", type(error).__name__, error, without)
         else:

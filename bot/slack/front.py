@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +63,6 @@ class SlackFront:
         app_token: str = "",
         signing_secret: str = "",
         listen: tuple[str, int] | None = None,
-        verbs: Collection[str] = frozenset(),
         pace: Pace | None = None,
         answer_waits: Sequence[float] = ANSWER_WAITS,
         ack_seconds: float = ACK_SECONDS,
@@ -80,16 +79,13 @@ class SlackFront:
         self._error = ""
         self._told: deque[str] = deque(maxlen=_REMEMBERED)
         self._queue = CommandQueue()
-        self._answers = Answers(client, verbs=verbs)
-        self._home = Home(
-            client, answer=answer, allowed=allowed, verbs=verbs, kept=home_tabs, interval=home_interval
-        )
+        self._answers = Answers(client)
+        self._home = Home(client, answer=answer, allowed=allowed, kept=home_tabs, interval=home_interval)
         self._modals = Modals(
             client,
             answer=answer,
             begin=self._queue.begin,
             show=self._show,
-            verbs=verbs,
             ack_seconds=ack_seconds,
         )
         app = self._bolt_app()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.commands.access import Request, Sender
 from bot.commands.table import find_command
 from bot.front import Answer
-from bot.slack.requests import HOME, NAME, Asked, person
+from bot.slack.requests import HOME, NAME, VERBS, Asked, person
 from loop.proposers.people import IDEA_CHARACTERS
 from loop.text import one_line
 from notifiers.channels.slack import SlackRefusedError, slack_errors
@@ -54,7 +54,6 @@ class Modals:
     answer: Answer
     begin: Begin
     show: Callable[[Asked, Reply], Awaitable[None]]
-    verbs: Collection[str]
     ack_seconds: float = ACK_SECONDS
 
     async def open(self, asked: Asked) -> bool:
@@ -79,7 +78,7 @@ class Modals:
             task = self.begin(obeyed(self.answer, asked.request))
             await asyncio.wait({task})
             if (reply := _result(task)) is not None:
-                shown = replace(reply, message=as_typed(reply.message, self.verbs))
+                shown = replace(reply, message=as_typed(reply.message, VERBS))
                 await self._update(str(opened["view"]["id"]), start_form(about, shown))
         return True
 
@@ -96,18 +95,15 @@ class Modals:
             await asyncio.wait({task})
             reply = _result(task)
             if reply is not None:
-                await self._update(view_id, _view(verb, _words(self._typed(reply))))
+                await self._update(view_id, _view(verb, _words(_typed(reply))))
         else:
             reply = _result(task)
             if reply is not None and reply.refused:
-                await ack(response_action="errors", errors={FIELD: one_line(self._typed(reply), _ERROR)})
+                await ack(response_action="errors", errors={FIELD: one_line(_typed(reply), _ERROR)})
             else:
                 await ack()
         if reply is not None and not reply.refused:
             await self.show(asked, reply)
-
-    def _typed(self, reply: Reply) -> str:
-        return as_typed(reply.message, self.verbs).text
 
     async def _update(self, view_id: str, view: View) -> None:
         try:
@@ -115,6 +111,10 @@ class Modals:
                 await self.client.views_update(view_id=view_id, view=view)
         except ChannelError as error:  # it was closed meanwhile
             log.info("a form was not brought up to date: %s", error)
+
+
+def _typed(reply: Reply) -> str:
+    return as_typed(reply.message, VERBS).text
 
 
 async def obeyed(answer: Answer, request: Request) -> Reply | None:

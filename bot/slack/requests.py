@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.commands.access import Request, Sender
-from bot.commands.table import without_run
+from bot.commands.table import VISIBLE, without_run
 from notifiers.channels.slack_blocks import SHARE
 
 NAME = "slack"
@@ -18,6 +18,8 @@ MENU = "/"
 """The command of a person who names none."""
 TRY_THIS = "try_this"
 """The shortcut in a message's menu that makes an idea of it."""
+VERBS = tuple(command.name for command in VISIBLE)
+"""What is typed after `/autoresearch`."""
 FORMS = frozenset({"start_run", "idea"})
 """Commands that a form asks for where their arguments are not given."""
 _SUBTYPES = frozenset({None, "thread_broadcast", "file_share"})  # what people write; edits and joins are not

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bot.chat_checks import check_telegram
 from bot.commands.access import Access, AllowList, Sender
-from bot.commands.table import COMMANDS
 from bot.front import Answer, Connection, Platform, instead, require_token
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
@@ -65,7 +64,6 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         bot=bot,
         answer=answer,
         places=places,
-        commands=[command for command in COMMANDS if not command.hidden],
         role_of=access.role_of,
         keyboard=settings.telegram_keyboard == "on",
         locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories

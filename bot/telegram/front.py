@@ -24,7 +24,7 @@ from telegram.error import BadRequest, TelegramError
 from telegram.ext import ExtBot
 
 from bot.commands.access import Request, Role, Sender
-from bot.commands.table import USUAL, Command, find_command
+from bot.commands.table import USUAL, VISIBLE, find_command
 from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.telegram.connection import Line, Pace, Pulse, TokenRefusedError, Webhook
 from bot.telegram.updates import Asked, asked_in
@@ -92,7 +92,6 @@ class TelegramFront:
         *,
         bot: ExtBot[None],
         answer: Answer,
-        commands: Sequence[Command],
         role_of: Callable[[Sender], Role | None],
         locks: Path,
         places: Places | None = None,
@@ -107,7 +106,7 @@ class TelegramFront:
         self._role_of = role_of
         self._keyboard = keyboard
         self._has_keys: set[str] = set()  # private chats, since this process started
-        self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in commands]
+        self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in VISIBLE]
         self._menu_is_set = False
         self._places = places or Places()
         self._lock = locks / f"telegram-{bot.token.partition(':')[0]}.lock"

@@ -70,7 +70,7 @@ class SlackBot:
         return await self._obey(request, *request.text.split(None, 2))
 
     async def _obey(self, request: Request, verb: str, first: str = "", rest: str = "") -> Reply | None:
-        said = Message(f"You said {request.text}.")
+        said = Message(f"You said {request.text[1:]}.")
         refused = f"There is no {request.text}."
         match verb:
             case "/start_run" | "/card":

@@ -17,7 +17,6 @@ from telegram.ext import ExtBot
 import bot
 import notifiers
 from bot.commands.access import Request, Role
-from bot.commands.table import COMMANDS
 from bot.telegram.connection import Pace
 from bot.telegram.front import TelegramFront
 from notifiers.channels.telegram import TelegramChannel
@@ -85,7 +84,6 @@ async def running(
         **{
             "bot": sender,
             "answer": answers,
-            "commands": COMMANDS,
             "role_of": lambda sender: None if sender.user == STRANGER else Role.OPERATOR,
             "locks": locks,
             "pace": PACE,

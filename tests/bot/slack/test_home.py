@@ -49,7 +49,7 @@ async def test_who_may_read_sees_card_best_chart_and_buttons(server: SlackServer
     view = server.workspace.home()
     said = read(server)
     assert said.startswith("Run mar12: running")
-    assert "You said /best." in said
+    assert "You said best." in said
     assert {"Pause", "Refresh", "Results", "Start a run", "New idea"} <= set(labels(view))
     assert [server.workspace.files[file] for file in pictures(view["blocks"])] == [CHART.content]
     first, second = server.called("views.publish")
@@ -94,13 +94,13 @@ async def test_a_press_is_answered_in_the_tab_and_nowhere_else(server: SlackServ
     await charted(server)
     bot.card = Reply(Message("Run mar12: paused"))
     await press(server, "/pause")
-    await server.until(lambda: "You said /pause." in read(server))
+    await server.until(lambda: "You said pause." in read(server))
     assert "Run mar12: paused" in read(server)
     request = next(one for one in bot.asked if one.text == "/pause")
     assert (request.sender.place, request.sender.channel) == (CHAT, f"slack:{CHAT}:home")
     await press(server, "/nonsense")
     await server.until(lambda: "There is no /nonsense." in read(server))
-    assert "You said /pause." not in read(server)
+    assert "You said pause." not in read(server)
     assert server.called("chat.postMessage") == server.called("chat.postEphemeral") == []
     await server.open_home()
     await server.until(lambda: "There is no /nonsense." not in read(server))
@@ -128,7 +128,7 @@ async def test_forms_open_from_the_tab_and_their_result_stands_there(
     await press(server, "/idea", label="New idea")
     (view,) = await server.until(server.workspace.modals)
     await server.submit(view, "DEPTH 9")
-    await server.until(lambda: "You said /idea DEPTH 9." in read(server))
+    await server.until(lambda: "You said idea DEPTH 9." in read(server))
     assert server.called("chat.postMessage") == []
 
 
@@ -223,7 +223,7 @@ async def test_a_tab_that_was_open_before_a_restart_is_kept_up_to_date(
         bot.card = Reply(Message("Run mar12: done"))
         await server.until(lambda: "done" in read(server))
         await press(server, "/pause")
-        await server.until(lambda: "You said /pause." in read(server))
+        await server.until(lambda: "You said pause." in read(server))
         assert "done" not in read(server, "U0BOB")
 
 
@@ -251,7 +251,7 @@ async def test_an_app_without_the_tab_is_said_once(
     await called(server, "views.publish", 3)
     await server.command("notify")
     (posted,) = await called(server, "chat.postMessage")
-    assert shown(posted)[0] == "You said /notify."
+    assert shown(posted)[0] == "You said notify."
     warned = [record for record in caplog.records if "not_enabled" in record.message]
     assert [record.levelname for record in warned].count("WARNING") == 1
 
@@ -263,7 +263,7 @@ LONG = st.builds(lambda text, times: text * times, st.text(max_size=200), st.int
 def test_slack_takes_any_tab(text: str, block: str, rows: int) -> None:
     buttons = tuple((Button("Pause", "/pause"),) for _ in range(rows))
     part = Message(text, block, buttons)
-    parts = [module.part(Reply(part), Role.OPERATOR, ()) for _ in range(3)]
+    parts = [module.part(Reply(part), Role.OPERATOR) for _ in range(3)]
     blocks = module.joined([*parts, module.menu_part(Role.OPERATOR)])
     view = {"type": "home", "blocks": [*blocks, module.dated(1.0)], "private_metadata": CHAT}
     assert view_refusal(view, "home") == ""

@@ -59,7 +59,7 @@ async def test_an_idea_is_asked_for_and_queued_where_it_was_asked_for(
     assert await server.submit(view, " WARMDOWN_RATIO\n 0.6 ") == {}
     (posted,) = await called(server, "chat.postMessage")
     assert posted["channel"] == CHANNEL
-    assert shown(posted) == ["You said /idea WARMDOWN_RATIO 0.6.", "alice: /idea WARMDOWN_RATIO 0.6"]
+    assert shown(posted) == ["You said idea WARMDOWN_RATIO 0.6.", "alice: /idea WARMDOWN_RATIO 0.6"]
     (request,) = bot.asked
     assert (request.text, request.sender.place) == ("/idea WARMDOWN_RATIO 0.6", CHANNEL)
     assert request.sender.user == "U0ALICE"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.commands.access import Request, Sender
-from bot.commands.table import COMMANDS
+from bot.commands.table import VISIBLE
 from notifiers.message import Message, Reply
 from tests.bot.telegram_front import (
     GROUP,
@@ -267,7 +267,7 @@ async def test_an_answer_that_is_refused_or_never_taken_is_given_up(
 
 async def test_the_menu_is_made_from_the_table(server: TelegramServer, front: Running) -> None:
     await server.called("setMyCommands")
-    assert [command["command"] for command in server.api.commands] == [command.name for command in COMMANDS]
+    assert [command["command"] for command in server.api.commands] == [command.name for command in VISIBLE]
     assert all(command["description"] for command in server.api.commands)
 
 
