@@ -23,7 +23,7 @@ from notifiers.message import Channel, ChannelError, RateLimitedError, Reply, Un
 
 log = logging.getLogger(__name__)
 
-Answer: TypeAlias = Callable[[Request], Awaitable[Reply | None]]
+Answer: TypeAlias = Callable[[Request], Coroutine[Any, Any, Reply | None]]
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 _T = TypeVar("_T")
 

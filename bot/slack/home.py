@@ -26,8 +26,6 @@ from notifiers.message import Attachment, ChannelError, Message, RateLimitedErro
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 30.0
-"""Seconds between two looks at the runs, and so at least between two updates of one tab by itself."""
 MOST_TABS = 20
 """Tabs kept up to date, those opened last: at most 40 a minute of the 100 that Slack takes."""
 OPEN_SECONDS = 12 * 3600.0
@@ -53,7 +51,8 @@ class _Tab:
 class Home:
     """Fills the tab of everybody who opens it and may read, and keeps those opened last up to date.
 
-    Which these are stands in the file `kept`, for the next bot.
+    Which these are stands in the file `kept`, for the next bot. `interval` is from one look at the runs to
+    the next, in seconds.
     """
 
     client: AsyncWebClient
@@ -61,7 +60,7 @@ class Home:
     answer: Answer
     allowed: AllowList
     kept: Path
-    interval: float = INTERVAL
+    interval: float
 
     def __post_init__(self) -> None:
         self._tabs: dict[str, _Tab] = {}  # by user, the one opened last at the end

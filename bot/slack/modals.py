@@ -24,7 +24,6 @@ from notifiers.message import ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
 
-ACK_SECONDS = 2.0  # that a form may take to be accepted; Slack gives up after three
 FIELD = "field"
 """The block of a form's text, at which a refusal is shown."""
 CHOICE = "choice"
@@ -46,7 +45,7 @@ class Modals:
     """Opens the forms and takes what is filled in.
 
     `answer` obeys, `begin` starts something in the background, `show` shows what came of it where the form
-    was asked for.
+    was asked for. A form that takes longer than `ack_seconds` is acknowledged before it is obeyed.
     """
 
     client: AsyncWebClient
@@ -54,7 +53,7 @@ class Modals:
     answer: Answer
     begin: Begin
     show: Callable[[Asked, Reply], Awaitable[None]]
-    ack_seconds: float = ACK_SECONDS
+    ack_seconds: float
 
     async def open(self, asked: Asked) -> bool:
         """Open the form of a command within the three seconds that Slack gives; False where it does not."""
@@ -75,7 +74,7 @@ class Modals:
             log.info("Slack does not open a form: %s", error)
             return False
         if asked.verb == "start_run":
-            task = self.begin(obeyed(self.answer, asked.request))
+            task = self.begin(self.answer(asked.request))
             await asyncio.wait({task})
             if (reply := _result(task)) is not None:
                 shown = replace(reply, message=as_typed(reply.message, VERBS))
@@ -89,7 +88,7 @@ class Modals:
         if verb == "start_run" and len(_typed_in(body).split()) != 1:
             await ack(response_action="errors", errors={FIELD: _ONE_WORD})
             return
-        task = self.begin(obeyed(self.answer, asked.request))
+        task = self.begin(self.answer(asked.request))
         if not (await asyncio.wait({task}, timeout=self.ack_seconds))[0]:
             await ack(response_action="update", view=_view(verb, _words(_WORKING)))
             await asyncio.wait({task})
@@ -115,11 +114,6 @@ class Modals:
 
 def _typed(reply: Reply) -> str:
     return as_typed(reply.message, VERBS).text
-
-
-async def obeyed(answer: Answer, request: Request) -> Reply | None:
-    """Return the answer to a request, as what a task can be made of."""
-    return await answer(request)
 
 
 def _result(task: asyncio.Task[Reply | None]) -> Reply | None:

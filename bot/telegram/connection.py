@@ -18,6 +18,7 @@ from telegram import Update, User
 from telegram.error import InvalidToken, TelegramError
 from telegram.ext import ApplicationBuilder, CallbackContext, TypeHandler, Updater
 
+from bot.front import ANSWER_WAITS, HEAD_START
 from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.message import UnreachableError
 
@@ -115,7 +116,7 @@ class TokenRefusedError(UnreachableError):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long things may take on a line to Telegram, in seconds."""
+    """How long things may take on Telegram, in seconds."""
 
     poll: float = 25.0
     """How long Telegram holds a request open until there is something to say."""
@@ -125,6 +126,8 @@ class Pace:
     """How long each step of taking a line down may take."""
     waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 60.0)
     """After each line in a row that was lost or could not be made; the last for ever."""
+    answer: tuple[float, ...] = ANSWER_WAITS
+    head_start: float = HEAD_START
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,33 +171,28 @@ Receive: TypeAlias = Callable[[Update, User, bool], Coroutine[Any, Any, None]]
 """Gets an update, the bot's own user, and whether the update may have waited for the bot."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Line:
     """An application of python-telegram-bot with connections of its own, which `receive` gets updates from.
 
     Within its context it is connected.
     """
 
-    def __init__(
-        self,
-        *,
-        token: str,
-        base_url: str,
-        receive: Receive,
-        pulse: Pulse,
-        pace: Pace,
-        webhook: Webhook | None,
-    ) -> None:
-        self._pulse = pulse
-        self._pace = pace
-        self._webhook = webhook
+    token: str
+    base_url: str
+    receive: Receive
+    pulse: Pulse
+    pace: Pace
+    webhook: Webhook | None
+
+    def __post_init__(self) -> None:
         self._listening = AsyncExitStack()
-        self._wire = Wire(base_url, read_seconds=READ_SECONDS, observe=pulse.observe)
-        self._bot = make_bot(token, base_url, self._wire)
-        self._arrivals = _Arrivals(pulse)
+        self._wire = Wire(self.base_url, read_seconds=READ_SECONDS, observe=self.pulse.observe)
+        self._bot = make_bot(self.token, self.base_url, self._wire)
+        self._arrivals = _Arrivals(self.pulse)
         self._updater = Updater(self._bot, self._arrivals)
         self._app = ApplicationBuilder().updater(self._updater).job_queue(None).build()
         self._app.add_handler(TypeHandler(Update, self._hand_on))
-        self._receive = receive
 
     @property
     def me(self) -> User:
@@ -213,18 +211,18 @@ class Line:
         await self.close()
 
     async def _connect(self) -> None:
-        self._pulse.begin()
+        self.pulse.begin()
         try:
-            async with asyncio.timeout(self._pace.patience):
+            async with asyncio.timeout(self.pace.patience):
                 await self._app.initialize()
                 await self._app.start()
                 await self._begin()
         except TimeoutError:
             raise UnreachableError(self._silence) from None
         except InvalidToken:  # its text may have the token in it
-            if self._pulse.identity_status == 401:
+            if self.pulse.identity_status == 401:
                 raise TokenRefusedError("Telegram does not accept the token (401)") from None
-            raise UnreachableError(self._pulse.reason) from None
+            raise UnreachableError(self.pulse.reason) from None
         except TelegramError as error:
             raise UnreachableError(error.message) from None
 
@@ -234,18 +232,18 @@ class Line:
         The library goes on for ever without a word when its connections are stuck, and stops for ever
         without a word when it takes an answer for a refused token.
         """
-        interval = self._pace.patience / 4
-        while self._updater.running or self._webhook is not None:
-            left = self._pace.patience - self._pulse.silence
+        interval = self.pace.patience / 4
+        while self._updater.running or self.webhook is not None:
+            left = self.pace.patience - self.pulse.silence
             if left <= 0:
                 raise UnreachableError(self._silence)
             try:
                 async with asyncio.timeout(min(left, interval)):
-                    await self._pulse.refused.wait()
-                raise UnreachableError(self._pulse.reason)
+                    await self.pulse.refused.wait()
+                raise UnreachableError(self.pulse.reason)
             except TimeoutError:
-                if self._webhook is not None:
-                    await self._check(self._webhook)
+                if self.webhook is not None:
+                    await self._check(self.webhook)
         raise UnreachableError("the library has stopped asking for updates")
 
     async def close(self) -> None:
@@ -261,23 +259,23 @@ class Line:
         """Take a step of closing, in which the library may wait for an answer that never comes."""
         task = asyncio.create_task(step)
         while not task.done():
-            _, late = await asyncio.wait({task}, timeout=self._pace.close)
+            _, late = await asyncio.wait({task}, timeout=self.pace.close)
             for one in late:
                 one.cancel()
         if not task.cancelled() and (error := task.exception()):
             log.debug("while closing: %r", error)
 
     async def _begin(self) -> None:
-        if self._webhook is None:
+        if self.webhook is None:
             await self._updater.start_polling(
-                timeout=timedelta(seconds=self._pace.poll),
+                timeout=timedelta(seconds=self.pace.poll),
                 bootstrap_retries=-1,
                 allowed_updates=UPDATES,
                 drop_pending_updates=False,
                 error_callback=_ignore,
             )
         else:
-            await self._listen(self._webhook)
+            await self._listen(self.webhook)
 
     async def _listen(self, webhook: Webhook) -> None:
         """Listen ourselves: the library's server has no bounds."""
@@ -297,7 +295,7 @@ class Line:
     async def _hand_on(self, update: Update, _: Context) -> None:
         waited = update.update_id in self._arrivals.waited
         self._arrivals.waited.discard(update.update_id)
-        await self._receive(update, self.me, waited)
+        await self.receive(update, self.me, waited)
 
     async def _take_post(self, secret: str, request: web.BaseRequest) -> web.Response:
         from aiohttp import web
@@ -321,13 +319,13 @@ class Line:
             log.debug("the webhook cannot be checked: %s", error)
         else:
             if info.url != webhook.url:
-                self._pulse.conflict()
-                raise UnreachableError(self._pulse.reason)
+                self.pulse.conflict()
+                raise UnreachableError(self.pulse.reason)
 
     @property
     def _silence(self) -> str:
-        reason = f": {self._pulse.reason}" if self._pulse.reason else ""
-        return f"no good answer for {self._pace.patience:g} s{reason}"
+        reason = f": {self.pulse.reason}" if self.pulse.reason else ""
+        return f"no good answer for {self.pace.patience:g} s{reason}"
 
 
 def _ignore(_error: TelegramError) -> None:

@@ -20,7 +20,7 @@ from tests.servers.slack_rules import texts
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHANNEL, CHAT, FOREIGN, PRIVATE, Call
 
-QUICK = Pace(ping=0.5, connect=10, close=0.5, waits=(0.05, 0.1, 0.2))
+QUICK = Pace(ping=0.5, connect=10, close=0.5, waits=(0.05, 0.1, 0.2), answer=(0.01,) * 3, working=600.0)
 STEADY = replace(QUICK, ping=10)
 
 ALLOWED = AllowList(
@@ -123,9 +123,7 @@ async def slack_bot(
     bot = SlackBot(server)
     options = {
         "app_token": APP_TOKEN,
-        "working_after": 600.0,
         "allowed": ALLOWED,
-        "answer_waits": (0.01,) * 3,
         **options,
     }
     with TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ from tests.servers.telegram_server import TelegramServer
 STRANGER = "666"
 GROUP = -100
 CARD = Message("the card", buttons=((Button("Stop", "/stop"),),))
-PACE = Pace(poll=5, patience=20, close=1, waits=(0.01, 0.02, 0.04, 0.05))
+PACE = Pace(poll=5, patience=20, close=1, waits=(0.01, 0.02, 0.04, 0.05), answer=(0.01,) * 5)
 
 
 @dataclass(slots=True)
@@ -87,7 +87,6 @@ async def running(
             "role_of": lambda sender: None if sender.user == STRANGER else Role.OPERATOR,
             "locks": locks,
             "pace": PACE,
-            "answer_waits": (0.01,) * 5,
             **options,
         }
     )

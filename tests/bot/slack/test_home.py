@@ -14,13 +14,15 @@ from bot.commands.access import Role, Sender
 from bot.slack import home as module
 from bot.slack.answers import turned_away
 from notifiers.message import Attachment, Button, Message, Reply
-from tests.bot.slack_bot import ALLOWED, CHART, SlackBot, called, eventually, shown, slack_bot
+from tests.bot.slack_bot import ALLOWED, CHART, STEADY, SlackBot, called, eventually, shown, slack_bot
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_rules import pictures, texts, view_refusal
 from tests.servers.slack_server import LIMITED, Fault, SlackServer
 from tests.servers.slack_workspace import CHAT
 
 RUNNING = Message("Run mar12: running", buttons=((Button("Pause", "/pause"), Button("Refresh", "/status")),))
+
+LOOKS_OFTEN = replace(STEADY, home=0.05)
 
 
 def labels(view: dict[str, Any]) -> list[str]:
@@ -133,7 +135,7 @@ async def test_forms_open_from_the_tab_and_their_result_stands_there(
 
 
 async def test_a_tab_is_kept_up_to_date_and_only_what_is_new_is_sent(server: SlackServer) -> None:
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         bot.card = Reply(RUNNING)
         await server.open_home()
@@ -154,7 +156,7 @@ async def test_a_tab_is_kept_up_to_date_and_only_what_is_new_is_sent(server: Sla
 async def test_new_results_bring_a_new_chart_at_most_every_few_minutes(
     server: SlackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         await server.open_home()
         await charted(server)
@@ -170,7 +172,7 @@ async def test_new_results_bring_a_new_chart_at_most_every_few_minutes(
 
 
 async def test_a_rate_limit_is_obeyed_and_nothing_is_lost(server: SlackServer) -> None:
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         bot.card = Reply(RUNNING)
         server.fail("views.publish", LIMITED, Fault(status=503))
@@ -180,7 +182,7 @@ async def test_a_rate_limit_is_obeyed_and_nothing_is_lost(server: SlackServer) -
 
 
 async def test_a_chart_that_slack_does_not_take_leaves_the_rest(server: SlackServer) -> None:
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         server.fail("views.publish", Fault(), Fault(word="invalid_arguments"))
         await server.open_home()
@@ -194,7 +196,7 @@ async def test_only_the_tabs_opened_last_are_kept_up_to_date(
     server: SlackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_TABS", 1)
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         await server.open_home(user="U0BOB")
         await server.until(lambda: server.workspace.home("U0BOB"))
@@ -211,7 +213,7 @@ async def test_a_tab_that_was_open_before_a_restart_is_kept_up_to_date(
     server: SlackServer, tmp_path: Path
 ) -> None:
     tabs = tmp_path / "tabs.json"
-    options: dict[str, Any] = {"home_interval": 0.05, "home_tabs": tabs}
+    options: dict[str, Any] = {"pace": LOOKS_OFTEN, "home_tabs": tabs}
     async with slack_bot(server, **options) as bot:
         await bot.linked()
         await server.open_home()

@@ -16,7 +16,7 @@ from bot.slack.modals import FIELD, idea_form, start_form
 from bot.slack.requests import Asked, from_shortcut
 from loop.proposers.people import IDEA_CHARACTERS
 from notifiers.message import Button, Message, Reply
-from tests.bot.slack_bot import PLAN, SlackBot, called, card, shown, slack_bot
+from tests.bot.slack_bot import PLAN, STEADY, SlackBot, called, card, shown, slack_bot
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_rules import texts, view_refusal
 from tests.servers.slack_server import Fault, SlackServer
@@ -26,7 +26,7 @@ from tests.servers.slack_workspace import CHANNEL
 @pytest.fixture
 async def late(server: SlackServer) -> AsyncIterator[SlackBot]:
     """A bot that acknowledges forms before anything can be done about them."""
-    async with slack_bot(server, ack_seconds=0.0) as running:
+    async with slack_bot(server, pace=replace(STEADY, form=0.0)) as running:
         await running.linked()
         yield running
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bot.commands.table import VISIBLE
 from notifiers.message import Message, Reply
 from tests.bot.telegram_front import (
     GROUP,
+    PACE,
     Answers,
     Running,
     running,
@@ -184,7 +186,7 @@ async def test_a_slow_command_delays_nobody_for_long_and_order_is_kept(
     server: TelegramServer, answers: Answers, tmp_path: Path
 ) -> None:
     answers.gates["/plot"] = asyncio.Event()
-    async with running(server, answers, tmp_path, head_start=0.2):
+    async with running(server, answers, tmp_path, pace=replace(PACE, head_start=0.2)):
         for text in ("/plot", "/pause", "/resume", "/status"):
             server.api.say(text)
         server.api.say("/elsewhere", chat=8)
@@ -205,7 +207,7 @@ async def test_quick_commands_of_a_chat_wait_for_each_other(
     server: TelegramServer, answers: Answers, tmp_path: Path
 ) -> None:
     answers.gates["/pause"] = asyncio.Event()
-    async with running(server, answers, tmp_path, head_start=1000.0):
+    async with running(server, answers, tmp_path, pace=replace(PACE, head_start=1000.0)):
         server.api.say("/pause")
         server.api.say("/resume")
         server.api.say("/elsewhere", chat=8)
