@@ -19,7 +19,7 @@ from bot.commands.access import Access, Request, Sender
 from bot.commands.pairing import Pairing
 from bot.commands.table import pressable
 from bot.front import Answer, Connection, FrontHealth, Platform
-from bot.setup.doctor import Check, render
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from bot.slack import SLACK
 from bot.telegram import TELEGRAM
@@ -92,22 +92,22 @@ class Chats:
         platforms = [functools.partial(self._serve, one, answer) for one in self.platforms]
         await _run_all([*platforms, *self._others(), self._watch_journal])
 
-    def health(self) -> list[str]:
-        """Return a line for each front end, and the last refusals."""
-        lines = [f"FAIL  {name}: unavailable: {reason}" for name, reason in self._unavailable.items()]
+    def health(self) -> list[Check]:
+        """Return a check for each front end, what else is not well there, and the last refusals."""
+        checks = [Check(name, False, f"unavailable: {reason}") for name, reason in self._unavailable.items()]
         for name, health in self._fronts.items():
             bad = self._checks.get(name, ())
-            lines += render(bad).splitlines()
+            checks += bad
             if any(check.name == name for check in bad):
                 continue
             now = health()
             seen = "never connected" if now.last_seen is None else f"last seen {self._at(now.last_seen)}"
             trouble = (now.error or "connecting").rstrip(".")
             state = "connected" if now.connected else f"not connected: {trouble}"
-            lines.append(f"{'ok  ' if now.connected else 'FAIL'}  {name}: {state}; {seen}")
-        refused = refusals(self.journal, last=3)
-        lines += [f"warn  {no.channel}: refused at {self._at(no.at)}: {no.reason}" for no in refused]
-        return lines
+            checks.append(Check(name, now.connected, f"{state}; {seen}"))
+        for no in refusals(self.journal, last=3):
+            checks.append(Check(no.channel, None, f"refused at {self._at(no.at)}: {no.reason}"))
+        return checks
 
     async def _serve(self, platform: Platform, answer: Answer) -> None:
         pairing: Pairing | None = None
@@ -319,26 +319,18 @@ async def _send(channel: Channel, spacing: Spacing, text: str) -> None:
 
 
 async def _run_all(services: Sequence[Service]) -> None:
-    tasks = [asyncio.create_task(keep(service)) for service in services]
-    try:
+    """Keep all of these until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for service in services:
+            group.create_task(keep(service))
         await asyncio.get_running_loop().create_future()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
 
 
 async def keep(service: Service) -> None:
     """Run a service until it ends by itself, and again after it fails."""
     while True:
-        task = asyncio.create_task(service())
         try:
-            await asyncio.wait({task})
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-        error = task.exception()
-        if error is None:
-            return
-        log.error("a part of the bot failed and will be restarted", exc_info=error)
+            return await service()
+        except Exception:  # whatever it is, no other part ends with this one
+            log.exception("a part of the bot failed and will be restarted")
         await asyncio.sleep(RESTART_SECONDS)

@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Reporter:
-    """Reports on the runs of `host`; `now` gives seconds since the epoch, `zone` is for the times shown.
+    """Reports on the runs; `now` gives seconds since the epoch, `zone` is for the times shown.
 
     Charts are drawn by `drawing`.
     """
 
-    host: Runs
+    runs: Runs
     settings: Settings
     _: KW_ONLY
     zone: tzinfo
@@ -43,7 +43,7 @@ class Reporter:
     drawing: WarmWorker | None = None
 
     def __post_init__(self) -> None:
-        self._journal = self.host.journal
+        self._journal = self.runs.journal
         self._drawn: tuple[int, tuple[Attachment, ...]] = (0, ())  # an event and its chart
 
     async def summary(self, run: Run, *, with_chart: bool) -> Message:
@@ -76,7 +76,7 @@ class Reporter:
         return replace(message, attachments=self._drawn[1]) if with_chart else message
 
     def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
-        engine = self.host.engine_if_made(run)
+        engine = self.runs.engine_if_made(run)
         ready = engine.prefetch.ready if engine else None
         night = read_wakeup_report(
             self._journal,
@@ -98,7 +98,7 @@ class Reporter:
         prose: tuple[Idea, ...] = ()
         if not any(choice.name != SEARCH for choice in self.settings.proposer):
             with suppress(UserError):  # a report is made even where the repository or the program is gone
-                workspace = self.host.workspace(run)
+                workspace = self.runs.workspace(run)
                 prose = ideas_in_prose(workspace.source(workspace.head()), waiting)
         return next((idea for idea in waiting if idea.removes or idea not in prose), None)
 

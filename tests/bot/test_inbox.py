@@ -20,6 +20,7 @@ from bot.commands.inbox import Inbox
 from bot.commands.table import COMMANDS, without_run
 from bot.platforms import access_by
 from bot.runs import Runs
+from bot.setup.doctor import Check
 from bot.setup.settings import load_settings
 from loop.experiment import EventKind, RunState, Status
 from loop.proposers.people import IDEA_CHARACTERS, read_ideas
@@ -57,7 +58,7 @@ class Office:
             self.host,
             found,
             preferences=PreferenceStore(self.journal, default=usual_preferences(every=1, quiet=None)),
-            chats=lambda: ["ok    Telegram: connected"],
+            chats=lambda: [Check("Telegram", True, "connected")],
             zone=UTC,
             now=lambda: self.now,
         )
@@ -153,7 +154,7 @@ async def test_the_event_loop_never_waits_for_the_state_file(
 async def test_ids_are_told_to_anybody_while_nobody_is_listed(office: Office) -> None:
     empty = access_by(load_settings(Path("/no/such/.env"), {}))
     office.inbox = Inbox(
-        handlers=office.inbox._handlers, access=empty, journal=office.journal, now=lambda: office.now
+        handlers=office.handlers, access=empty, journal=office.journal, now=lambda: office.now
     )
     told = await office.said("/id", STRANGER)
     assert told == "You: TELEGRAM_USER_IDS=300\nThis chat: TELEGRAM_CHAT_IDS=300"

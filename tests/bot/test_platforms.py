@@ -108,7 +108,7 @@ async def test_a_platform_is_set_up_when_its_surroundings_allow_it(
             f"{name} is set up now.",
             CONNECTED.sentence,
         ]
-        assert not [line for line in world.chats.health() if "unavailable" in line]
+        assert not [line for line in world.chats.health() if "unavailable" in line.detail]
 
 
 async def test_health_says_why_a_platform_cannot_be_set_up(tmp_path: Path, settings: Settings) -> None:
@@ -116,8 +116,8 @@ async def test_health_says_why_a_platform_cannot_be_set_up(tmp_path: Path, setti
     async with world.running():
         while not world.said:  # noqa: ASYNC110 - a list tells nobody
             await asyncio.sleep(0.01)
-        (line,) = world.chats.health()
-    assert line == f"FAIL  {world.platform.name.capitalize()}: unavailable: No proxy. Set one."
+        found = world.chats.health()
+    assert found == [Check(world.platform.name.capitalize(), False, "unavailable: No proxy. Set one.")]
 
 
 async def test_what_a_platform_refuses_is_said_once_and_shown_until_it_is_well(
@@ -128,16 +128,16 @@ async def test_what_a_platform_refuses_is_said_once_and_shown_until_it_is_well(
     chat = Check(f"{NAME}:{PLACE}", False, "chat not found", "Correct it.")
     token = Check(NAME.capitalize(), False, "does not accept the token", "Set another.")
     world.checks = [[token], [token], [CONNECTED, chat]]
-    shown: list[list[str]] = []
+    shown: list[list[Check]] = []
     async with world.running():
         while len(world.said) < 3:
             await asyncio.sleep(0.01)
             shown.append(world.chats.health())
-        while world.chats.health()[0].startswith("FAIL"):  # noqa: ASYNC110 - likewise
+        while world.chats.health()[0].ok is False:  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.01)
         assert len(world.chats.health()) == 1
     assert world.said == [token.sentence, CONNECTED.sentence, chat.sentence]
-    assert ["FAIL  Text_file: does not accept the token", "      Set another."] in shown
+    assert [token] in shown
 
 
 async def test_what_keeps_commands_out_is_said_too(tmp_path: Path, settings: Settings) -> None:
