@@ -28,6 +28,8 @@ from bot.cli.report import report, report_of_run
 from bot.setup.service import become_init, open_standard_streams, share_heap, unit
 from bot.setup.settings import load_settings
 from loop.errors import UserError
+from loop.files import writing
+from loop.folders import worktree
 from loop.gain import number
 from loop.shell import own_command
 from loop.store.experiments import read_rows
@@ -223,7 +225,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
 
     settings = context.obj()
     with open_run(settings, tag) as (journal, run):
-        found = run_status(journal, run, worktree=settings.home / "worktrees" / run.tag)
+        found = run_status(journal, run, worktree=worktree(settings.home, run.tag))
         ledger = read_ledger(journal, run, now=time.time()) if as_json else None
     if ledger is not None:
         answers = bot_answers(settings.socket)
@@ -277,10 +279,8 @@ def export(
         if str(jsonl) == "-":
             print_data(text)
             return
-        try:
+        with writing(jsonl):
             jsonl.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{jsonl} cannot be written: {error.strerror}.") from None
     files = " and ".join(str(file) for file in (jsonl, parquet) if file)
     say(f"{plural(len(experiments), 'experiment')} of run {run.tag} written to {files}.")
 

@@ -28,6 +28,8 @@ from bot.cli import (
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Status
+from loop.files import writing
+from loop.folders import RunFolders
 from loop.results.report import make_report
 from loop.results.table import read_results
 from notifiers.message import Message
@@ -92,11 +94,10 @@ class FullReport:
         drawing = chart(rows, metric=report.metric, goal=report.goal, title=self.title, by_time=by_time)
         try:
             png = asyncio.run(drawing)
-            path.write_bytes(png)
         except ChartError as error:
             raise UserError(str(error)) from None
-        except OSError as error:
-            raise UserError(f"The chart {path} cannot be written: {error.strerror}.") from None
+        with writing(path):
+            path.write_bytes(png)
 
     def write_page(self, path: Path, settings: Settings, zone: tzinfo) -> None:
         from notifiers.page import Content, page
@@ -112,10 +113,8 @@ class FullReport:
         )
         if night.run:
             content = _completed(content, settings, night.run)
-        try:
+        with writing(path):
             path.write_text(page(content, made_at=datetime.now(zone)), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"The page {path} cannot be written: {error.strerror}.") from None
 
     def show(self, zone: tzinfo) -> None:
         from notifiers.text.report import WIDTH, report_message
@@ -171,7 +170,7 @@ def _completed(content: Content, settings: Settings, run: Run) -> Content:
     diffs = workspace.diffs(e.commit for e in shown if e.number)
     details = {}
     for e in shown:
-        log = settings.home / "runs" / str(run.id) / f"{e.number}.log"
+        log = RunFolders(settings.home, run.id).log(e.number)
         tail = read_tail(log, limit=_LOG_BYTES)
         details[e.number] = Detail(e.rationale, diffs.get(e.commit, ""), tail, kept_curve(log), e.constants)
     noise = content.certainty.noise if content.certainty else None
