@@ -39,7 +39,6 @@ from loop.errors import DiskError, UserError
 from loop.experiment import EVERYWHERE, Actor, Cause, EventKind, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
-from loop.results.report import RunStatus, run_status
 from loop.shell import own_command
 from loop.store.events import SIGN_SECONDS, Notes, Sessions, last_event_of
 from loop.store.evidence.certifications import Certifications
@@ -177,7 +176,7 @@ class Bot:
             access=access,
             journal=journal,
             preferences=preferences,
-            status=self._status,
+            status=self._runs.status,
             report=reporter.for_chat,
             zone=zone,
             say_here=self.say_here,
@@ -298,9 +297,6 @@ class Bot:
         assert reply is not None  # only the owner of the process can open the socket
         return reply
 
-    def _status(self, run: Run) -> RunStatus:
-        return run_status(self._journal, run, worktree=self._runs.worktree(run.tag))
-
 
 # What runs: the run under way, or a new one
 
@@ -346,8 +342,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
 
 def _standing_of(runs: Runs, run: Run, zone: tzinfo) -> str:
     turn = last_event_of(runs.journal, run.id, (EventKind.RUN_STATE,))
-    status = run_status(runs.journal, run, worktree=runs.worktree(run.tag))
-    return standing_text(status, since=turn.at if turn else run.created_at, zone=zone)
+    return standing_text(runs.status(run), since=turn.at if turn else run.created_at, zone=zone)
 
 
 async def _make_ready(runs: Runs, run: Run) -> None:

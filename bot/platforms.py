@@ -203,8 +203,7 @@ class Chats:
         await asyncio.gather(*(_send(channel, spacing, text) for channel, spacing in self._places))
 
     def _others(self) -> list[Service]:
-        urls = self.settings.apprise_urls.get_secret_value().split(",")
-        return [functools.partial(self._other, url.strip()) for url in urls if url.strip()]
+        return [functools.partial(self._other, url) for url in self.settings.addresses]
 
     async def _other(self, url: str) -> None:
         from notifiers.channels.apprise_channel import AppriseChannel

@@ -46,6 +46,7 @@ from loop.lanes.protocol import Slot
 from loop.process.environment import training_environment
 from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
+from loop.results.report import RunStatus, run_status
 from loop.sandbox.proof import SandboxFacts
 from loop.shell import own_command
 from loop.store.journal import Journal
@@ -155,6 +156,9 @@ class Runs:
 
     def worktree(self, tag: str) -> Path:
         return worktree(self.settings.home, tag)
+
+    def status(self, run: Run) -> RunStatus:
+        return run_status(self.journal, run, worktree=self.worktree(run.tag))
 
     async def prepare(self) -> None:
         """Make the embedded template and its data, once, where new runs are of it.

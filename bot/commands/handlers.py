@@ -25,7 +25,6 @@ from loop.experiment import Actor, Asker, EventKind, Goal, Reason, Run, RunState
 from loop.folders import RunFolders
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
-from loop.results.report import RunStatus, run_status
 from loop.store.events import last_event_of
 from loop.store.experiments import read_rows
 from loop.text import without_secrets
@@ -88,7 +87,7 @@ class CommandHandlers(IdeaCommands):
         run = None if self.runs.current.is_changing else await in_thread(self.runs.current.now)
         if run is None or run.state is RunState.STOPPED:
             return ""
-        status = await in_thread(self._status_of, run)
+        status = await in_thread(self.runs.status, run)
         return progress_line(status, zone=self.zone, waits_for=self._waits_for(run))
 
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
@@ -210,12 +209,12 @@ class CommandHandlers(IdeaCommands):
 
     async def _status(self, _: Call, request: Request) -> Message:
         run = await self.asked_run(request)
-        status = await in_thread(self._status_of, run)
+        status = await in_thread(self.runs.status, run)
         return status_message(status, now=self.now(), zone=self.zone, waits_for=self._waits_for(run))
 
     async def _card(self, _: Call, request: Request) -> Message:
         run = await self.asked_run(request)
-        return card(await in_thread(self._status_of, run), zone=self.zone)
+        return card(await in_thread(self.runs.status, run), zone=self.zone)
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.is_local
@@ -318,7 +317,7 @@ class CommandHandlers(IdeaCommands):
         return Reply(Message(text, buttons=buttons), replaces=True)
 
     async def _runs(self, _: Call, __: Request) -> Message:
-        statuses = await in_thread(lambda: list(map(self._status_of, self._journal.runs())))
+        statuses = await in_thread(lambda: list(map(self.runs.status, self._journal.runs())))
         return runs_message(statuses, zone=self.zone)
 
     async def _health(self, call: Call, _: Request) -> Message:
@@ -368,9 +367,6 @@ class CommandHandlers(IdeaCommands):
             return f"Preparing: {engine.preparing}"
         failure = engine.prefetch.failure if engine else None
         return f"Waiting for a proposal: {failure.reason}" if failure else ""
-
-    def _status_of(self, run: Run) -> RunStatus:
-        return run_status(self._journal, run, worktree=self.runs.worktree(run.tag))
 
 
 def _order(request: Request) -> Reason:

@@ -99,7 +99,7 @@ class IdeaCommands:
         place = f"{len(waiting)} ahead of it" if waiting else "next"
         if engine := self.runs.engine_if_made(run):
             engine.prefetch.look_again(at_once=at_once)
-        how = f"queued ({place})" if at_once or self._has_models else "noted, but cannot be tried now"
+        how = f"queued ({place})" if at_once or self.settings.has_models else "noted, but cannot be tried now"
         queued = f"Idea #{idea.id} is {how}: {idea.text}"
         paused = f"/resume first: run {run.tag} is {run.state}." if run.state is not RunState.RUNNING else ""
         return Reply(Message("\n".join(filter(None, (queued, outlook, paused)))))
@@ -208,13 +208,9 @@ class IdeaCommands:
                 source = await in_thread(lambda: workspace.source(workspace.head()))
                 engine.prefetch.withdraw(lambda proposal: why_unwanted((said,), source, proposal) is not None)
         undo = Button("Take back", f"/{wish} {number} off")
-        obeyed = _obeyed(said, has_models=self._has_models)
+        obeyed = _obeyed(said, has_models=self.settings.has_models)
         text = f"{wish_text(number, wish)}: {obeyed}." if obeyed else NOTHING_TO_STEER.format(number)
         return Reply(Message(text, buttons=((undo,),)), for_all=True)
-
-    @property
-    def _has_models(self) -> bool:
-        return any(choice.name != SEARCH for choice in self.settings.proposer)
 
     # Parts of all handlers
 

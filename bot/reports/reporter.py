@@ -10,7 +10,6 @@ from datetime import tzinfo
 
 from bot.runs import Runs
 from bot.setup.settings import Settings
-from bot.setup.sources import SEARCH
 from loop.errors import UserError
 from loop.experiment import Event, EventKind, Proposal, Run
 from loop.process.worker import in_thread
@@ -96,7 +95,7 @@ class Reporter:
         if ready is not None:
             return next((idea for idea in waiting if idea.id == ready.idea), None)
         prose: tuple[Idea, ...] = ()
-        if not any(choice.name != SEARCH for choice in self.settings.proposer):
+        if not self.settings.has_models:
             with suppress(UserError):  # a report is made even where the repository or the program is gone
                 workspace = self.runs.workspace(run)
                 prose = ideas_in_prose(workspace.source(workspace.head()), waiting)

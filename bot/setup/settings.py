@@ -23,6 +23,7 @@ from pydantic import (
 
 from bot.setup import setting_types as types
 from bot.setup.setting_types import bad_lines, near_miss, sentence
+from bot.setup.sources import SEARCH
 from loop.errors import UserError
 from loop.experiment import Goal
 from loop.shell import USUAL_HOME
@@ -198,6 +199,16 @@ class Settings(BaseModel):
     @property
     def has_chat(self) -> bool:
         return bool(self.telegram_bot_token or self.slack_bot_token)
+
+    @property
+    def has_models(self) -> bool:
+        """Whether models or agents write programs."""
+        return any(choice.kind != SEARCH for choice in self.proposer)
+
+    @property
+    def addresses(self) -> list[str]:
+        """APPRISE_URLS, each of which may hold a password."""
+        return [url.strip() for url in self.apprise_urls.get_secret_value().split(",") if url.strip()]
 
     @property
     def secrets(self) -> frozenset[str]:
