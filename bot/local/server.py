@@ -177,17 +177,16 @@ class LocalServer:
             await asyncio.sleep(self.interval)
 
 
+@dataclass(frozen=True, slots=True)
 class LocalChannel:
     """All attached clients as a channel: no message has an id, and none can be changed."""
 
-    name = TERMINAL
-
-    def __init__(self, server: LocalServer) -> None:
-        self._server = server
+    server: LocalServer
+    name: str = TERMINAL
 
     async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
         del reply_to, broadcast
-        self._server.publish(message)
+        self.server.publish(message)
         return ""
 
     async def edit(self, message_id: str, message: Message) -> None:

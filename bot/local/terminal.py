@@ -10,11 +10,12 @@ import select
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from bot.commands.table import VISIBLE
-from bot.local.wire import Attached, Progress, attach
+from bot.local.wire import Connected, Progress, connect
 from loop.errors import UserError
 from loop.shell import own_command
 from loop.text import clean, one_line
@@ -39,7 +40,7 @@ async def chat(path: Path, *, leaving: str = "leaves") -> bool:
     """
     from prompt_toolkit.patch_stdout import patch_stdout
 
-    async with attach(path) as bot:
+    async with connect(path) as bot:
         session = _session(path.with_name("history"))
         session.output.write(f"Type /help for the commands; Ctrl-D {leaving}.\n")
         session.output.flush()
@@ -63,19 +64,19 @@ async def chat(path: Path, *, leaving: str = "leaves") -> bool:
     return True
 
 
+@dataclass(slots=True, eq=False)
 class _Conversation:
     """Both directions of a chat: what is typed goes to the bot, what it says is printed above the prompt."""
 
-    def __init__(self, bot: Attached, session: PromptSession[str]) -> None:
-        self._bot = bot
-        self._session = session
-        self._progress = ""
+    bot: Connected
+    session: PromptSession[str]
+    progress: str = ""
 
     async def ask(self) -> None:
         while True:
             try:
-                typed = await self._session.prompt_async(
-                    bottom_toolbar=lambda: [("", self._progress)],
+                typed = await self.session.prompt_async(
+                    bottom_toolbar=lambda: [("", self.progress)],
                     # Signals and unhandled errors are not handled here: this may be the bot process itself.
                     handle_sigint=False,
                     set_exception_handler=False,
@@ -86,17 +87,17 @@ class _Conversation:
             if command == "quit":
                 return
             if command:
-                await self._bot.send(f"/{command}")
+                await self.bot.send(f"/{command}")
 
     async def show(self) -> None:
         from prompt_toolkit.application import in_terminal
 
-        output = self._session.output
-        async for item in self._bot:
+        output = self.session.output
+        async for item in self.bot:
             match item:
                 case Progress(text):
-                    self._progress = one_line(text)
-                    self._session.app.invalidate()
+                    self.progress = one_line(text)
+                    self.session.app.invalidate()
                 case Reply(message) | (Message() as message):
                     async with in_terminal():
                         output.write(render(message) + "\n\n")
@@ -169,7 +170,7 @@ async def follow(path: Path, out: Output, *, progress_every: float = 5.0) -> Non
     """
     clock = asyncio.get_running_loop().time
     due, progress = clock(), ""
-    async with attach(path) as bot:
+    async with connect(path) as bot:
         items = aiter(bot)
         coming = asyncio.ensure_future(anext(items))
         try:
