@@ -191,19 +191,10 @@ async def show_answer(show: Callable[[], Awaitable[None]], request: Request, wai
             await show()
         except ChannelError as error:
             if wait is None or not isinstance(error, RateLimitedError | UnreachableError):
-                _give_up(request, error)
+                platform, place = request.sender.platform.capitalize(), request.sender.place
+                asked = request.text[:80]
+                log.warning("%s: the answer to %s in %s was not shown: %s", platform, asked, place, error)
                 return
             await asyncio.sleep(error.seconds if isinstance(error, RateLimitedError) else wait)
         else:
             return
-
-
-def _give_up(request: Request, error: ChannelError) -> None:
-    sender = request.sender
-    log.warning(
-        "%s: the answer to %s in %s was not shown: %s",
-        sender.platform.capitalize(),
-        request.text[:80],
-        sender.place,
-        error,
-    )

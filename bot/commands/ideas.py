@@ -47,15 +47,11 @@ class IdeaCommands:
     def __post_init__(self) -> None:
         self._journal = self.runs.journal
 
-    async def current_run(self) -> Run:
-        """Return the run that commands without a tag are about."""
-        return await self.runs.current.chosen()
-
     async def asked_run(self, request: Request) -> Run:
         """Return the run that a question is about: that of the message or topic where it is asked, if any."""
         if request.run is not None:
             return await in_thread(self._journal.run_by_id, request.run)
-        return await self.current_run()
+        return await self.runs.current.chosen()
 
     async def meant_run(self, request: Request) -> Run:
         """Return the run that a command steers.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -284,8 +284,7 @@ def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
             return None
         held += others
     free_mb = max(_room(gpu, vitals) for gpu in vitals.gpus.gpus)
-    names = ", ".join(f"{process.name} (pid {process.pid})" for process in held)
-    return _because(Cause.GPU_FULL, free_mb=free_mb, needed_mb=loop.needed_mb, held_by=names)
+    return _full(free_mb, loop.needed_mb, held)
 
 
 def lane_blocker(slot: Slot, loop: LoopVitals, vitals: Vitals) -> Reason | None:
@@ -303,8 +302,12 @@ def lane_blocker(slot: Slot, loop: LoopVitals, vitals: Vitals) -> Reason | None:
     if _room(gpu, vitals) >= loop.needed_mb:
         return None
     others = [process for process, whose in vitals.holders if _holds(process, whose, gpu)]
+    return _full(_room(gpu, vitals), loop.needed_mb, others)
+
+
+def _full(free_mb: float, needed_mb: float, others: Sequence[GpuProcess]) -> Reason:
     names = ", ".join(f"{process.name} (pid {process.pid})" for process in others) or "another program"
-    return _because(Cause.GPU_FULL, free_mb=_room(gpu, vitals), needed_mb=loop.needed_mb, held_by=names)
+    return _because(Cause.GPU_FULL, free_mb=free_mb, needed_mb=needed_mb, held_by=names)
 
 
 def _holds(process: GpuProcess, whose: Owner, gpu: Gpu) -> bool:

@@ -105,15 +105,12 @@ class Reporter:
         assert night.run is not None
         best = night.report.best_number
         changed = (night.start, best) if best is not None and best != night.start else None
-        return replace(
-            report_message(night, zone=self.zone, heading=heading),
-            buttons=report_buttons(night.run.state, changed=changed),
-            attachments=await self._charts(night, night.run) if with_chart and night.rows else (),
-        )
-
-    async def _charts(self, night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
-        try:
-            return (await chart_of(run, night.rows, drawing=self.drawing),)
-        except ChartError as error:
-            log.warning("%s", error)
-            return ()  # the report is useful without
+        message = report_message(night, zone=self.zone, heading=heading)
+        message = replace(message, buttons=report_buttons(night.run.state, changed=changed))
+        if with_chart and night.rows:
+            try:
+                chart = await chart_of(night.run, night.rows, drawing=self.drawing)
+                return replace(message, attachments=(chart,))
+            except ChartError as error:  # the report is useful without
+                log.warning("%s", error)
+        return message

@@ -246,12 +246,13 @@ def data_check(settings: Settings, facts: RepositoryFacts | None) -> Check:
     environment = training_environment(os.environ, {}, let_through=settings.train_env)
     repository, commit = (facts.path, facts.base_commit) if facts else (None, "")
     data = needed_data(settings, repository, commit, environment)
-    if data.missing and facts is None:
-        return Check(DATA, True, f"prepared at the first start: {some(data.missing, 'path')}")
-    if data.missing:
-        return Check(DATA, False, f"missing: {data.problem}", data.fix)
-    found = f"{some(data.paths, 'path')} (from {data.named_by})"
-    return Check(DATA, True, found if data.paths else "not checked: no paths found; DATA_PATHS names some")
+    if missing := data.missing:
+        if facts is None:
+            return Check(DATA, True, f"prepared at the first start: {some(missing, 'path')}")
+        return Check(DATA, False, f"missing: {some(missing, 'path')} (from {data.named_by})", data.fix)
+    if not data.paths:
+        return Check(DATA, True, "not checked: no paths found; DATA_PATHS names some")
+    return Check(DATA, True, f"{some(data.paths, 'path')} (from {data.named_by})")
 
 
 def _uv(repository: Path | None) -> Check:

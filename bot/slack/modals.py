@@ -65,12 +65,9 @@ class Modals:
         try:
             with slack_errors():
                 opened = await self.client.views_open(trigger_id=asked.trigger, view=view)
-        except SlackRefusedError as error:
-            if error.word == "exchanged_trigger_id":  # it is open: Slack has sent the request again
-                return True
-            log.info("Slack does not open a form: %s", error)
-            return False
         except ChannelError as error:
+            if isinstance(error, SlackRefusedError) and error.word == "exchanged_trigger_id":
+                return True  # it is open: Slack has sent the request again
             log.info("Slack does not open a form: %s", error)
             return False
         if asked.verb == "start_run":
