@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from bot.commands.access import HERE, Request
 from bot.commands.handlers import CommandHandlers
@@ -199,7 +200,7 @@ class Bot:
         self._saying.add(task)
         task.add_done_callback(self._saying.discard)
 
-    async def start(self, order: Order, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
+    async def start(self, order: Order, stack: AsyncExitStack) -> set[asyncio.Task[object]]:
         """Start everything; `stack` ends it. Return the tasks of which the first to end ends the bot."""
         async with self._runs.current.changes(asked_at=order.given_at, or_end=True):
             await self._open(stack)
@@ -214,9 +215,10 @@ class Bot:
             if ordered is None and (standing := await in_thread(self._standing)):
                 self.say_here(standing)
         await self._begin_checks(stack)
-        ends = {_begin(stack, _wait(self._left), "person at the terminal")}
-        over = [self._runs.over(ordered)] if ordered is not None and order.exit_when_done else []
-        return ends | {_begin(stack, work, "order") for work in over}
+        ends = {_begin(stack, self._left.wait(), "person at the terminal")}
+        if ordered is not None and order.exit_when_done:
+            ends.add(_begin(stack, self._runs.over(ordered), "order"))
+        return ends
 
     async def _attach(self, stack: AsyncExitStack) -> None:
         """Let terminal and chats come in."""
@@ -418,15 +420,11 @@ async def _let_people_decide(runs: Runs, settings: Settings, run: Run) -> None:
 # Tasks
 
 
-def _begin(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
     """Start a task that ends, cancelled if need be, when `stack` comes to it."""
     task = asyncio.create_task(work, name=name)
     stack.push_async_callback(_cancel, task)
     return task
-
-
-async def _wait(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 async def _finish(task: asyncio.Task[None]) -> None:
@@ -434,6 +432,6 @@ async def _finish(task: asyncio.Task[None]) -> None:
     await _cancel(task)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait({task})

@@ -349,21 +349,17 @@ class Runs:
 
         A run that was just stopped may end first: it lets go of its branch.
         """
-        tasks = [loop.task for loop in self._loops.values()]
-        ending = [loop.task for loop in self._loops.values() if self._is_ending(loop)]
-        if ending:
+        loops = [loop for loop in self._loops.values() if not loop.task.done()]
+        engines = [(loop.task, self.engine_if_made(loop.run)) for loop in loops]
+        if ending := [task for task, engine in engines if engine and engine.run.state is RunState.STOPPED]:
             await asyncio.wait(ending, timeout=ENDING_SECONDS)
-        for task in tasks:
-            task.cancel()
+        for loop in loops:
+            loop.task.cancel()
         self._launcher.close()
-        if tasks:
-            await asyncio.wait(tasks)
+        if loops:
+            await asyncio.wait([loop.task for loop in loops])
         if self.nodes is not None:
             await self.nodes.close()
-
-    def _is_ending(self, loop: _Loop) -> bool:
-        engine = self.engine_if_made(loop.run)
-        return engine is not None and engine.run.state is RunState.STOPPED and not loop.task.done()
 
     # Parts
 

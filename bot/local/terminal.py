@@ -171,27 +171,22 @@ async def follow(path: Path, out: Output, *, progress_every: float = 5.0) -> Non
     clock = asyncio.get_running_loop().time
     due, progress = clock(), ""
     async with connect(path) as bot:
-        items = aiter(bot)
-        coming = asyncio.ensure_future(anext(items))
-        try:
-            while True:
-                await asyncio.wait({coming}, timeout=max(0.0, due - clock()) if progress else None)
-                if coming.done():
-                    item = coming.result()
-                    coming = asyncio.ensure_future(anext(items))
-                    match item:
-                        case Message():
-                            progress = ""  # what it is about has ended
-                            await out.write(render(item) + "\n\n")
-                        case Progress(text):
-                            progress = one_line(text)
-                if progress and clock() >= due:
-                    await out.write(progress + "\n")
-                    due, progress = clock() + progress_every, ""
-        except StopAsyncIteration:
-            return
-        finally:
-            coming.cancel()
+        while True:
+            try:
+                async with asyncio.timeout_at(due if progress else None):
+                    item = await anext(bot)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                await out.write(progress + "\n")
+                due, progress = clock() + progress_every, ""
+                continue
+            match item:
+                case Message():
+                    progress = ""  # what it is about has ended
+                    await out.write(render(item) + "\n\n")
+                case Progress(text):
+                    progress = one_line(text)
 
 
 _LEAVING = "ends the bot, not the training under way"

@@ -86,18 +86,17 @@ class Modals:
             await ack(response_action="errors", errors={FIELD: _ONE_WORD})
             return
         task = self.begin(self.answer(asked.request))
-        if not (await asyncio.wait({task}, timeout=self.ack_seconds))[0]:
+        in_time, _ = await asyncio.wait({task}, timeout=self.ack_seconds)
+        if not in_time:
             await ack(response_action="update", view=_view(verb, _words(_WORKING)))
             await asyncio.wait({task})
-            reply = _result(task)
-            if reply is not None:
-                await self._update(view_id, _view(verb, _words(_typed(reply))))
-        else:
-            reply = _result(task)
-            if reply is not None and reply.refused:
-                await ack(response_action="errors", errors={FIELD: one_line(_typed(reply), _ERROR)})
-            else:
-                await ack()
+        reply = _result(task)
+        if not in_time and reply is not None:
+            await self._update(view_id, _view(verb, _words(_typed(reply))))
+        elif reply is not None and reply.refused:
+            await ack(response_action="errors", errors={FIELD: one_line(_typed(reply), _ERROR)})
+        elif in_time:
+            await ack()
         if reply is not None and not reply.refused:
             await self.show(asked, reply)
 
