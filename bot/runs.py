@@ -33,13 +33,7 @@ from loop.experiment import Actor, Reason, Run, RunState
 from loop.files import writing
 from loop.folders import RunFolders, worktree
 from loop.git.checkout import Source
-from loop.git.repository import (
-    branches,
-    check_tag,
-    propose_tag,
-    read_time_budget,
-    with_imports,
-)
+from loop.git.repository import branches, check_tag, propose_tag, read_time_budget, with_imports
 from loop.git.workspace import Workspace
 from loop.lanes.local import choose_slots, find_slots
 from loop.lanes.protocol import Slot

@@ -13,17 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bot.cli import (
-    Json,
-    Tag,
-    not_running,
-    open_run,
-    print_data,
-    print_json,
-    print_message,
-    say,
-    what_goes_on,
-)
+from bot.cli import Json, Tag, not_running, open_run, print_data, print_json, print_message, say, what_goes_on
 from bot.cli.report import report, report_of_run
 from bot.setup.service import become_init, open_standard_streams, share_heap, unit
 from bot.setup.settings import load_settings

@@ -14,17 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot.cli import (
-    Json,
-    Tag,
-    goal_text,
-    not_running,
-    open_run,
-    print_json,
-    print_message,
-    renamed_text,
-    say,
-)
+from bot.cli import Json, Tag, goal_text, not_running, open_run, print_json, print_message, renamed_text, say
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Status

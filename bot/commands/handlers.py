@@ -36,14 +36,7 @@ from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
 from notifiers.text.notification import experiment_buttons, named_buttons
 from notifiers.text.results import PHONE, log_message, results_message
-from notifiers.text.status import (
-    START_MODES,
-    card,
-    progress_line,
-    runs_message,
-    start_card,
-    status_message,
-)
+from notifiers.text.status import START_MODES, card, progress_line, runs_message, start_card, status_message
 from notifiers.text.words import duration, look_at
 
 INTRODUCTION = "The bot trains one experiment after another and reports here. /help lists all commands."

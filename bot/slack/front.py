@@ -23,15 +23,7 @@ from bot.slack.answers import WORKING, Answers, menu, turned_away
 from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
 from bot.slack.home import Home
 from bot.slack.modals import Modals
-from bot.slack.requests import (
-    MENU,
-    Asked,
-    from_command,
-    from_event,
-    from_opening,
-    from_press,
-    from_shortcut,
-)
+from bot.slack.requests import MENU, Asked, from_command, from_event, from_opening, from_press, from_shortcut
 from notifiers.channels.slack import slack_errors
 from notifiers.message import ChannelError, Message, Reply
 

@@ -12,14 +12,7 @@ import pytest
 from bot.commands.access import Request, Sender
 from bot.commands.table import VISIBLE
 from notifiers.message import Message, Reply
-from tests.bot.telegram_front import (
-    GROUP,
-    PACE,
-    Answers,
-    Running,
-    running,
-    tasks_at_work,
-)
+from tests.bot.telegram_front import GROUP, PACE, Answers, Running, running, tasks_at_work
 from tests.servers.telegram_api import DATE
 from tests.servers.telegram_server import TelegramServer, page, refusal, retry_after
 
