@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +44,7 @@ class Reporter:
 
     def __post_init__(self) -> None:
         self._journal = self.runs.journal
+        self._one_draws = asyncio.Lock()
         self._drawn: tuple[int, tuple[Attachment, ...]] = (0, ())  # an event and its chart
 
     async def summary(self, run: Run, *, with_chart: bool) -> Message:
@@ -68,11 +70,12 @@ class Reporter:
             log.exception("the report on run %d cannot be made", event.run_id)
             return None
         heading = "" if morning else message_of(event, run).text
-        charted = with_chart and event.id != self._drawn[0]
-        message = await self._message(night, with_chart=charted, heading=heading)
-        if charted:
-            self._drawn = (event.id, message.attachments)
-        return replace(message, attachments=self._drawn[1]) if with_chart else message
+        async with self._one_draws:  # for all chats, which ask at the same time
+            charted = with_chart and event.id != self._drawn[0]
+            message = await self._message(night, with_chart=charted, heading=heading)
+            if charted:
+                self._drawn = (event.id, message.attachments)
+            return replace(message, attachments=self._drawn[1]) if with_chart else message
 
     def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
         engine = self.runs.engine_if_made(run)
