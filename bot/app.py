@@ -331,7 +331,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
     if run.state is not RunState.RUNNING:
         reason = await in_thread(_standing_of, runs, run, settings.zone)  # told everywhere
-        await in_thread(lambda: runs.journal.note(run.id, EventKind.NOTED, reason=reason))
+        await in_thread(runs.journal.note, run.id, EventKind.NOTED, reason=reason)
     await _make_ready(runs, run)
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")

@@ -92,10 +92,10 @@ class CommandHandlers(IdeaCommands):
         async with self.runs.current.changes(asked_at=request.sent_at):
             await self.runs.prepare()
             if not call.has("go"):
-                plan = await in_thread(lambda: self.runs.plan_run(tag, lanes=lanes))
+                plan = await in_thread(self.runs.plan_run, tag, lanes=lanes)
                 return Reply(start_card(plan), replaces=True)
             channel = request.sender.channel
-            run = await in_thread(lambda: self.runs.start_run(tag, answered_in=channel, lanes=lanes))
+            run = await in_thread(self.runs.start_run, tag, answered_in=channel, lanes=lanes)
             self.runs.conduct(run, self.settings.experiments)
             if mode:
                 await in_thread(self.preferences.change, request.sender.channel, mode)
@@ -237,10 +237,8 @@ class CommandHandlers(IdeaCommands):
         if best is None:
             raise UserError(f"Run {run.tag} has no kept experiment yet.")
         found = digest(best, run=run, noise=await in_thread(read_noise, self._journal, run))
-        certain = certified_line(
-            await in_thread(lambda: read_certainty(self._journal, run, with_keeps=False))
-        )
-        text = "\n".join(filter(None, (found.text, certain)))
+        certainty = await in_thread(read_certainty, self._journal, run, with_keeps=False)
+        text = "\n".join(filter(None, (found.text, certified_line(certainty))))
         return replace(found, text=text, buttons=experiment_buttons(best, run.state))
 
     async def _diff(self, call: Call, request: Request) -> Message:

@@ -107,7 +107,7 @@ class IdeaCommands:
             raise UserError(f"No idea #{number} is waiting in run {run.tag}: /ideas lists those that are.")
         channel, name = request.sender.channel, request.sender.name
         reason = f"dropped{f' by {name}' if name else ''}"
-        await in_thread(lambda: box.give_up(idea, reason, answered_in=channel))
+        await in_thread(box.give_up, idea, reason, answered_in=channel)
         if engine := self.runs.engine_if_made(run):
             engine.prefetch.withdraw(lambda proposal: proposal.idea == number)
         return Reply.changed(f"Idea #{number} is dropped: {idea.text}")

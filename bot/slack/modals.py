@@ -131,7 +131,6 @@ def from_submission(body: Mapping[str, Any], *, now: float) -> Asked:
     sender = Sender(NAME, user, about["place"], name, topic=about["topic"])
     return Asked(
         Request(sender, text.strip(), f"slack:{body['trigger_id']}", now, about["message"]),
-        about["place"].startswith("D"),
         thread=about["thread"],
         note=f"{name}: {text}",
         response_url=about["url"],
