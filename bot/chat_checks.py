@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from notifiers.channels.telegram import TelegramChannel
 
-PATIENCE = 4.0
-"""Seconds for each answer: a slow network is a warning, and no reason to wait."""
+PATIENCE = 4.0  # seconds for each answer: a slow network is a warning, and no reason to wait
 
 _T = TypeVar("_T")
 _LIBRARY = re.compile(r"^httpx\.\w+: (.*)$|^no answer from Slack \((.*?)(?: ssl:.*)?\)$")

@@ -27,9 +27,8 @@ Answer: TypeAlias = Callable[[Request], Coroutine[Any, Any, Reply | None]]
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 _T = TypeVar("_T")
 
-ANSWER_WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)
-"""Seconds between the attempts to show an answer while the platform is in trouble."""
-HEAD_START = 2.0
+ANSWER_WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)  # seconds between the attempts to show an answer
+HEAD_START = 2.0  # seconds that a command has for itself before the next one begins
 LINGER_SECONDS = 0.5  # that work at hand gets at the end
 
 

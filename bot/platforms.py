@@ -39,20 +39,11 @@ from notifiers.message import Channel, ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
 
-PLATFORMS = (TELEGRAM, SLACK)
-"""Each is this one entry and the folder that makes it."""
-
-RESTART_SECONDS = 60.0
-"""A part that fails unexpectedly is started again after this."""
-
-CONNECT_WAITS = (5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds between the attempts to set up a platform that cannot be set up."""
-
-CHECK_WAITS = (15.0, 60.0, 300.0)
-"""Seconds between the checks of a platform of which something is not well."""
-
-BLOCKED_SECONDS = 60.0
-"""The chats are told of a state file that cannot be written for so long."""
+PLATFORMS = (TELEGRAM, SLACK)  # each is this one entry and the folder that makes it
+RESTART_SECONDS = 60.0  # after which a part that failed unexpectedly is started again
+CONNECT_WAITS = (5.0, 10.0, 30.0, 60.0, 300.0)  # seconds between the attempts to set up a platform
+CHECK_WAITS = (15.0, 60.0, 300.0)  # seconds between the checks of a platform of which something is not well
+BLOCKED_SECONDS = 60.0  # after which the chats are told of a state file that cannot be written
 
 Service = Callable[[], Coroutine[Any, Any, None]]
 

@@ -60,12 +60,8 @@ def report(
 @dataclass(frozen=True, slots=True)
 class FullReport:
     night: WakeUpReport
-    state: str = ""
-    """What the run does now, where the state in the journal does not say it."""
-
-    remarks: tuple[str, ...] = ()
-    """How a file of others was read."""
-
+    state: str = ""  # what the run does now, where the state in the journal does not say it
+    remarks: tuple[str, ...] = ()  # how a file of others was read
     title: str = ""
 
     @property
@@ -172,8 +168,7 @@ def _completed(content: Content, settings: Settings, run: Run) -> Content:
     return replace(content, provenance=provenance)
 
 
-_LOG_BYTES = 4000
-"""How much of each log's end is read."""
+_LOG_BYTES = 4000  # how much of each log's end is read
 _VALUE = r"[\d.]+(?:e[+-]\d+)?"
 _GAIN = re.compile(rf"^(#\d+) ([+-]{_VALUE})", re.MULTILINE)
 _STYLES = (

@@ -25,8 +25,7 @@ FRESH_SECONDS = 600.0  # after which a command that ends a training is refused
 QUESTION_SECONDS = 120.0  # after which a question has expired
 
 FAILED = "That failed. The reason is in bot.log."
-REMEMBERED_SECONDS = 30 * 86400.0
-"""How long requests are remembered, so that none is obeyed twice; platforms redeliver within a day."""
+REMEMBERED_SECONDS = 30 * 86400.0  # in which none is obeyed again; platforms redeliver within a day
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,11 +219,8 @@ COMMANDS = (
     Command("card", "The card of the run as it is now", "/card", hidden=True),
 )
 
-VISIBLE = tuple(command for command in COMMANDS if not command.hidden)
-"""What people are shown and may type; the others stand behind buttons."""
-
-USUAL = ("start_run", "status", "results", "plot", "pause", "resume")
-"""The names of the commands that most people need most."""
+VISIBLE = tuple(command for command in COMMANDS if not command.hidden)  # the others stand behind buttons
+USUAL = ("start_run", "status", "results", "plot", "pause", "resume")  # what most people need most
 
 
 def find_command(name: str) -> Command:

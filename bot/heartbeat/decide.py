@@ -16,26 +16,13 @@ from loop.process.liveness import Marked, Owner, is_stalled
 from loop.process.trainer import Process
 from notifiers.text.words import cause_text
 
-BACKOFF = (0.0, 60.0, 300.0, 600.0)
-"""Seconds to wait before a loop is restarted for the first, the second, … time in a row."""
-
-MANY_RESTARTS = 4
-"""A person is called after so many restarts of a loop in a row."""
-
-LANE_CLOSED = 60.0
-"""Seconds after which the GPU of a closed lane is looked at again."""
-
-STEADY = 300.0
-"""Seconds after which a restarted loop counts as recovered."""
-
-NO_IDEAS = 3600.0
-"""Seconds without a proposal after which a person is called."""
-
-REPORTED = 60.0
-"""Seconds of lost time from which on it is reported."""
-
-CLOCK_JUMP = 30.0
-"""Seconds; NTP moves a clock by less."""
+BACKOFF = (0.0, 60.0, 300.0, 600.0)  # seconds before the first, the second, … restart of a loop in a row
+MANY_RESTARTS = 4  # of a loop in a row, after which a person is called
+LANE_CLOSED = 60.0  # seconds after which the GPU of a closed lane is looked at again
+STEADY = 300.0  # seconds after which a restarted loop counts as recovered
+NO_IDEAS = 3600.0  # seconds without a proposal after which a person is called
+REPORTED = 60.0  # seconds of lost time from which on it is reported
+CLOCK_JUMP = 30.0  # seconds; NTP moves a clock by less
 
 
 @dataclass(frozen=True, slots=True)

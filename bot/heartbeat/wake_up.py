@@ -21,8 +21,7 @@ from notifiers.text.words import duration
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 20.0
-"""How often the time is checked: the machine may have slept, or its clock been set."""
+LOOK_SECONDS = 20.0  # how often the time is checked: the machine may have slept, or its clock been set
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,8 +29,7 @@ from notifiers.charts.warm_worker import WarmWorker
 from notifiers.message import Attachment, Message
 from notifiers.text.words import duration, plural
 
-CHART = "progress.png"
-"""The name of the picture that the text refers to."""
+CHART = "progress.png"  # the name of the picture that the text refers to
 
 
 def pull_request(

@@ -21,8 +21,7 @@ from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
-WATCHDOG_SECONDS = 120
-"""The service manager restarts a bot that was silent for so long."""
+WATCHDOG_SECONDS = 120  # of silence after which the service manager restarts the bot
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 

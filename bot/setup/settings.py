@@ -31,8 +31,7 @@ from notifiers.delivery.preferences import MOST
 
 log = logging.getLogger(__name__)
 
-ENV_FILE = Path(".env")
-"""Where settings are read, in the folder in which a command was started."""
+ENV_FILE = Path(".env")  # where settings are read, in the folder in which a command was started
 
 USUAL_NOISE_RUNS = 2
 USUAL_BUDGET = 300.0  # seconds, the practice's

@@ -13,8 +13,7 @@ from loop.proposers.agent.presets import PRESETS, Preset, own_command
 from loop.proposers.protocol import Model
 
 SEARCH = "search"
-AGENT = "agent"
-"""AGENT_COMMAND; `agent:NAME` is one that is known."""
+AGENT = "agent"  # AGENT_COMMAND; `agent:NAME` is one that is known
 
 PROVIDERS = ("anthropic", "openai", "google")
 

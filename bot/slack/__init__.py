@@ -71,8 +71,7 @@ SLACK = Platform("slack", _allowed, _connect)
 
 # The manifest, from which Slack makes the app: "Create New App", "From a manifest"
 
-SLASH_COMMAND = "/autoresearch"
-"""The one slash command; Slack's own ones win over names such as `/status`."""
+SLASH_COMMAND = "/autoresearch"  # the one slash command; Slack's own ones win over names such as `/status`
 
 SCOPES = {
     "app_mentions:read": "@bot status",

@@ -47,19 +47,14 @@ _BAD_TOKEN = frozenset(
 class Pace:
     """How long things may take on Slack, in seconds."""
 
-    ping: float = 10.0
-    """From one ping to the next."""
+    ping: float = 10.0  # from one ping to the next
     connect: float = 30.0
     close: float = 5.0
-    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-    """After each connection in a row that was lost or could not be made; the last for ever."""
+    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)  # after lost connections in a row
     answer: tuple[float, ...] = ANSWER_WAITS
-    working: float = 0.7
-    """Without an answer, until a person is shown that it takes longer."""
-    form: float = 2.0
-    """Until a form is acknowledged whatever came of it; Slack gives up after three."""
-    home: float = 30.0
-    """Between two looks at the runs, and so at least between two updates of one Home tab by itself."""
+    working: float = 0.7  # without an answer, until a person is shown that it takes longer
+    form: float = 2.0  # until a form is acknowledged whatever came of it; Slack gives up after three
+    home: float = 30.0  # from one look at the runs to the next, and so at least between updates of a Home tab
 
 
 @contextmanager
@@ -72,8 +67,7 @@ def rejected(setting: str, wanted: str) -> Iterator[None]:
         raise UserError(f"Slack does not accept {setting} ({error.word}): it must be {wanted}.") from None
 
 
-MISSED_PINGS = 4
-"""A connection that answered none of so many pings is taken for dead."""
+MISSED_PINGS = 4  # without an answer, after which a connection is taken for dead
 
 
 @dataclass(eq=False, kw_only=True)
@@ -190,8 +184,7 @@ async def _close(client: SocketModeClient, *, seconds: float) -> None:
     await client.aiohttp_client_session.close()
 
 
-PATH = "/slack/events"
-"""The request URL of events, interactivity and the slash command is this path of the public address."""
+PATH = "/slack/events"  # of the public address: the request URL of events, interactivity, slash command
 
 
 @dataclass(eq=False, kw_only=True)

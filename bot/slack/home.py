@@ -26,12 +26,9 @@ from notifiers.message import Attachment, ChannelError, Message, RateLimitedErro
 
 log = logging.getLogger(__name__)
 
-MOST_TABS = 20
-"""Tabs kept up to date, those opened last: at most 40 a minute of the 100 that Slack takes."""
-OPEN_SECONDS = 12 * 3600.0
-"""How long a tab is kept up to date after it was opened; Slack does not say when it is closed."""
-CHART_SECONDS = 300.0
-"""Between two charts at least: drawing one takes seconds of a processor that trains."""
+MOST_TABS = 20  # tabs kept up to date, those opened last: at most 40 a minute of the 100 that Slack takes
+OPEN_SECONDS = 12 * 3600.0  # that a tab is kept up to date after it was opened; Slack tells of no end
+CHART_SECONDS = 300.0  # between two charts at least: drawing one takes seconds of a processor that trains
 _ALREADY_THERE = frozenset({"/status", "/best", "/plot"})  # whose answers stand in the tab anyway
 _BLOCKS = 100  # of a view
 _BLOCKS_OF_A_PART = 30

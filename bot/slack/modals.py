@@ -24,10 +24,8 @@ from notifiers.message import ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
 
-FIELD = "field"
-"""The block of a form's text, at which a refusal is shown."""
-CHOICE = "choice"
-"""The block of what a new run can be started with."""
+FIELD = "field"  # the block of a form's text, at which a refusal is shown
+CHOICE = "choice"  # the block of what a new run can be started with
 _ERROR = 300
 _TAG = 80
 _TITLES = {"start_run": "Start a run", "idea": "New idea"}

@@ -12,16 +12,11 @@ from bot.commands.table import VISIBLE, without_run
 from notifiers.channels.slack_blocks import SHARE
 
 NAME = "slack"
-HOME = "home"
-"""The topic of what is done in the app's Home tab; its place is the chat with the bot."""
-MENU = "/"
-"""The command of a person who names none."""
-TRY_THIS = "try_this"
-"""The shortcut in a message's menu that makes an idea of it."""
-VERBS = tuple(command.name for command in VISIBLE)
-"""What is typed after `/autoresearch`."""
-FORMS = frozenset({"start_run", "idea"})
-"""Commands that a form asks for where their arguments are not given."""
+HOME = "home"  # the topic of what is done in the app's Home tab; its place is the chat with the bot
+MENU = "/"  # the command of a person who names none
+TRY_THIS = "try_this"  # the shortcut in a message's menu that makes an idea of it
+VERBS = tuple(command.name for command in VISIBLE)  # what is typed after `/autoresearch`
+FORMS = frozenset({"start_run", "idea"})  # commands that a form asks for where their arguments are not given
 _SUBTYPES = frozenset({None, "thread_broadcast", "file_share"})  # what people write; edits and joins are not
 _MENTION = re.compile(r"\s*<@(\w+)(?:\|[^>]*)?>[\s:,]*")
 _SHOUT = re.compile(r"\s*![A-Za-z_]")

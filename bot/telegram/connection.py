@@ -48,14 +48,10 @@ class Pulse:
 
     def begin(self) -> None:
         self.connected = False
-        self.refused = asyncio.Event()
-        """Set by a 401 or 404: the library gives up for good after either."""
-        self.identity_status = 0
-        """The HTTP status of the answer to getMe: 401 is about the token, whatever is behind a 404."""
-        self.reason = ""
-        """Why there was no good answer on this line since the last one."""
-        self.polls = 0
-        """How many polls had a good answer."""
+        self.refused = asyncio.Event()  # set by a 401 or 404: the library gives up for good after either
+        self.identity_status = 0  # of the answer to getMe: 401 is about the token, whatever is behind a 404
+        self.reason = ""  # why there was no good answer on this line since the last one
+        self.polls = 0  # that had a good answer
         self._heard_at = time.monotonic()
 
     @property
@@ -118,14 +114,10 @@ class TokenRefusedError(UnreachableError):
 class Pace:
     """How long things may take on Telegram, in seconds."""
 
-    poll: float = 25.0
-    """How long Telegram holds a request open until there is something to say."""
-    patience: float = 120.0
-    """How long nothing may come back before the line is given up; several polls."""
-    close: float = 2.0
-    """How long each step of taking a line down may take."""
-    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 60.0)
-    """After each line in a row that was lost or could not be made; the last for ever."""
+    poll: float = 25.0  # that Telegram holds a request open until there is something to say
+    patience: float = 120.0  # in which nothing comes back, until the line is given up; several polls
+    close: float = 2.0  # for each step of taking a line down
+    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 60.0)  # after lost lines in a row
     answer: tuple[float, ...] = ANSWER_WAITS
     head_start: float = HEAD_START
 

@@ -29,8 +29,7 @@ from notifiers.message import ChannelError, Message, RateLimitedError, RefusedEr
 
 log = logging.getLogger(__name__)
 
-REFUSALS = 3
-"""401s in a row after which the token is taken for wrong: proxies and outages answer so once or twice."""
+REFUSALS = 3  # 401s in a row until the token is taken for wrong: proxies and outages answer so too
 
 DESCRIPTION_CHARACTERS = 256
 SAID_CHARACTERS = 200  # in the acknowledgement of a press
@@ -42,11 +41,8 @@ LONG_COMMANDS = {
 }
 """What is shown at once while these are at work; for any other command TYPING, after `LONG_SECONDS`."""
 LONG_SECONDS = 1.0
-ACTION_SECONDS = 4.5
-"""After which an action is shown again: Telegram shows it for five seconds."""
-
-SPIN_SECONDS = 2.0
-"""How long a pressed button may spin before it is acknowledged without words."""
+ACTION_SECONDS = 4.5  # after which an action is shown again: Telegram shows it for five seconds
+SPIN_SECONDS = 2.0  # that a pressed button may spin before it is acknowledged without words
 
 
 @dataclass(frozen=True, slots=True)
