@@ -81,20 +81,18 @@ async def serve(settings: Settings, order: Order) -> str | None:
     Raises:
         UserError: it cannot start, or the experiments that were ordered cannot be made.
     """
-    loop, signalled, ending = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    loop, ending = asyncio.get_running_loop(), threading.Event()
 
     def end() -> None:
-        ending.set()
-        signalled.set()
+        if not ending.is_set():  # a second signal does not cut the end short
+            ending.set()
+            running.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, log.warning, "the terminal has hung up")
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
     running = asyncio.create_task(_serve(settings, order, ending), name="bot")
-    signal_came = asyncio.create_task(signalled.wait(), name="signal")
-    await asyncio.wait({running, signal_came}, return_when=asyncio.FIRST_COMPLETED)
-    running.cancel()
     try:
         return await running
     except asyncio.CancelledError:

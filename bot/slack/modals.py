@@ -13,6 +13,7 @@ from slack_bolt.async_app import AsyncAck
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import Request, Sender
+from bot.commands.inbox import FAILED
 from bot.commands.table import find_command
 from bot.front import Answer
 from bot.slack.requests import HOME, NAME, VERBS, Asked, person
@@ -29,7 +30,6 @@ CHOICE = "choice"  # the block of what a new run can be started with
 _ERROR = 300
 _TAG = 80
 _TITLES = {"start_run": "Start a run", "idea": "New idea"}
-_FAILED = "That failed. The reason is in bot.log."
 _ONE_WORD = "A tag is one word, without spaces."
 _LOOKING = "Looking at the repository…"
 _WORKING = "Working on it. You can close this."
@@ -113,7 +113,7 @@ def _typed(reply: Reply) -> str:
 def _result(task: asyncio.Task[Reply | None]) -> Reply | None:
     """Return what came of a form; its error is logged where it was begun."""
     if task.cancelled() or task.exception() is not None:
-        return Reply(Message(_FAILED), refused=True)
+        return Reply(Message(FAILED), refused=True)
     return task.result()
 
 
