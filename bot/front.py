@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from bot.commands.access import AllowList, Request, Sender
+from bot.commands.access import Access, AllowList, Request, Sender
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from loop.errors import UserError, backoff
@@ -50,8 +50,7 @@ class Connection:
 
     `check` asks the platform whether it lets the bot in and takes its messages; given True, also what `run`
     would find out.
-    `close` is called after all have ended. `reach` lets a paired sender in and returns the channel to where
-    that one is.
+    `close` is called after all have ended. `reach` returns the channel to where a paired sender is.
     """
 
     run: Callable[[], Coroutine[Any, Any, None]]
@@ -73,7 +72,7 @@ class Platform:
 
     name: str
     allowed: Callable[[Settings], AllowList]
-    connect: Callable[[Settings, Answer, Clock], Connection | None]
+    connect: Callable[[Settings, Answer, Access, Clock], Connection | None]
     pairs: bool = False
 
 

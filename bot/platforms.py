@@ -139,7 +139,7 @@ class Chats:
         name = platform.name.capitalize()
         for failures in count(1):
             try:
-                connection = platform.connect(self.settings, answer, self._clock)
+                connection = platform.connect(self.settings, answer, self.access, self._clock)
             except Exception as error:  # noqa: BLE001 - whatever a library finds wrong with its surroundings
                 self._report_unavailable(name, why_unavailable(error, self.settings))
                 await asyncio.sleep(backoff(CONNECT_WAITS, failures))
@@ -265,7 +265,8 @@ def chat_checks(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -
 
 async def _check_alone(platform: Platform, settings: Settings) -> Sequence[Check]:
     try:
-        connection = platform.connect(settings, _no_answer, Clock())
+        access = access_by(settings, [platform])
+        connection = platform.connect(settings, _no_answer, access, Clock())
         if connection is None:
             return _without_token(platform, settings)
         checks = await connection.check(True)

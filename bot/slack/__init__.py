@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from bot.chat_checks import check_slack
-from bot.commands.access import AllowList
+from bot.commands.access import Access, AllowList
 from bot.commands.table import VISIBLE
 from bot.front import Answer, Connection, Platform, instead, require_token
 from bot.setup.doctor import Check
@@ -28,7 +28,7 @@ def _allowed(settings: Settings) -> AllowList:
     )
 
 
-def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | None:
+def _connect(settings: Settings, answer: Answer, access: Access, clock: Clock) -> Connection | None:
     token = settings.slack_bot_token.get_secret_value()
     if not token:
         return None
@@ -46,7 +46,7 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     front = SlackFront(
         client=client,
         answer=answer,
-        allowed=_allowed(settings),
+        allowed=access.lists[SLACK.name],
         home_tabs=settings.home / "slack-home.json",
         app_token=app_token,
         signing_secret=settings.slack_signing_secret.get_secret_value(),

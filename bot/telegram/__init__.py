@@ -21,7 +21,7 @@ def _allowed(settings: Settings) -> AllowList:
     return AllowList(users, chats, "TELEGRAM_USER_IDS", "TELEGRAM_CHAT_IDS")
 
 
-def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | None:
+def _connect(settings: Settings, answer: Answer, access: Access, clock: Clock) -> Connection | None:
     token = settings.telegram_bot_token.get_secret_value()
     if not token:
         return None
@@ -43,7 +43,6 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         webhook = Webhook(settings.telegram_webhook_url, secret, host, port)
     listed = settings.telegram_chat_ids or settings.telegram_user_ids
     places, everywhere = Places(listed), all_telegram_chats()
-    access = Access({TELEGRAM.name: _allowed(settings)})  # to tell strangers, who are shown nothing
 
     def channel_to(place: str) -> tuple[TelegramChannel, Spacing]:
         chat, _, topic = place.partition("/")
@@ -54,7 +53,6 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         return channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)
 
     def reach(sender: Sender) -> tuple[TelegramChannel, Spacing]:
-        access.admit(sender)
         places.add(sender.spot)
         channels.append(channel_to(sender.spot))
         return channels[-1]

@@ -264,7 +264,7 @@ class Line:
                 bootstrap_retries=-1,
                 allowed_updates=UPDATES,
                 drop_pending_updates=False,
-                error_callback=_ignore,
+                error_callback=lambda _: None,  # the pulse has it already
             )
         else:
             await self._listen(self.webhook)
@@ -318,7 +318,3 @@ class Line:
     def _silence(self) -> str:
         reason = f": {self.pulse.reason}" if self.pulse.reason else ""
         return f"no good answer for {self.pace.patience:g} s{reason}"
-
-
-def _ignore(_error: TelegramError) -> None:
-    """The pulse has it already."""

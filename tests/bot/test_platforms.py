@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bot import platforms
-from bot.commands.access import Request
+from bot.commands.access import Access, Request
 from bot.front import Answer, Connection, Platform
 from bot.platforms import Chats, access_by, chat_checks
 from bot.setup.doctor import Check
@@ -48,10 +48,10 @@ class World:
         whole = text_file(folder)
         self.checks: list[Sequence[Check]] = []
 
-        def connect(given: Settings, answer: Answer, clock: Clock) -> Connection | None:
+        def connect(given: Settings, answer: Answer, access: Access, clock: Clock) -> Connection | None:
             if self.errors:
                 raise self.errors.pop(0)
-            connection = whole.connect(given, answer, clock)
+            connection = whole.connect(given, answer, access, clock)
             assert connection is not None
             return replace(connection, check=self.check)
 
