@@ -48,13 +48,7 @@ def adopt(
     if contradiction := goal_text(rows, settings.metric_goal):
         raise UserError(f"{place}: {contradiction}")
     found = read_inheritance(
-        git,
-        branch,
-        rows.rows,
-        tag=tag,
-        metric=metric,
-        editable=settings.editable,
-        now=now,
+        git, branch, rows.rows, tag=tag, metric=metric, editable=settings.editable, now=now
     )
     if any(found.tag in (run.tag, run.renamed_from) for run in journal.runs()):
         raise UserError(f"Run {found.tag} exists already: choose another name with --tag.")

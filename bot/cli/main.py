@@ -158,11 +158,7 @@ def doctor(
     settings = context.obj()
     if repo is not None:
         settings = settings.model_copy(update={"repository": repo.expanduser().absolute()})
-    checks = (
-        *start_checks(settings, os.environ),
-        *examine_services(settings),
-        *chat_checks(settings),
-    )
+    checks = (*start_checks(settings, os.environ), *examine_services(settings), *chat_checks(settings))
     incidents: list[str] = []
     state = settings.home / "state.db"
     try:

@@ -322,10 +322,7 @@ class CommandHandlers(IdeaCommands):
     def _checks(self) -> tuple[Check, ...]:
         settings = self.settings
         checks = health_checks(
-            self._journal,
-            home=settings.home,
-            heartbeat_minutes=settings.heartbeat_minutes,
-            now=self.now(),
+            self._journal, home=settings.home, heartbeat_minutes=settings.heartbeat_minutes, now=self.now()
         )
         failed = (loop_check(one.run, one.ended.reason) for one in self.runs.loops() if one.ended)
         nodes = self.runs.nodes

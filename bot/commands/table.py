@@ -136,11 +136,7 @@ COMMANDS = (
     ),
     Command("skip", "Give up this experiment and start the next", "/skip", (), _STEERS, perishable=True),
     Command(
-        "rerun",
-        "Repeat an experiment K times",
-        "/rerun 12 3",
-        (_NUMBER, Parameter("k", Kind.COUNT)),
-        _STEERS,
+        "rerun", "Repeat an experiment K times", "/rerun 12 3", (_NUMBER, Parameter("k", Kind.COUNT)), _STEERS
     ),
     Command("accept", "Believe a result in quarantine", "/accept 12", (_NUMBER,), _STEERS),
     Command(
@@ -150,13 +146,7 @@ COMMANDS = (
         (_NUMBER,),
         _STEERS,
     ),
-    Command(
-        "certify",
-        "Train best and baseline again: how sure is the gain?",
-        "/certify",
-        (),
-        _STEERS,
-    ),
+    Command("certify", "Train best and baseline again: how sure is the gain?", "/certify", (), _STEERS),
     Command(
         "prune",
         "Measure what each keep brings; with numbers, remove these",

@@ -79,10 +79,7 @@ def _language_model(choice: SourceChoice, supplies: Supplies) -> Model:
     from loop.proposers.model.language_model import LanguageModel
 
     return LanguageModel(
-        choice.name,
-        settings=supplies.keys,
-        secrets=supplies.secrets,
-        budget=supplies.context_tokens,
+        choice.name, settings=supplies.keys, secrets=supplies.secrets, budget=supplies.context_tokens
     )
 
 

@@ -102,11 +102,7 @@ class SocketLine:
     async def serve(self) -> None:
         """Connect and serve until a ChannelError says that the connection is lost, or cannot be made."""
         handler = AsyncSocketModeHandler(
-            self.app,
-            self.app_token,
-            logger=_silent(),
-            web_client=self.client,
-            ping_interval=self.pace.ping,
+            self.app, self.app_token, logger=_silent(), web_client=self.client, ping_interval=self.pace.ping
         )
         client = handler.client
         client.default_auto_reconnect_enabled = False  # that is for `serve` alone

@@ -206,12 +206,7 @@ def _field(label: str, hint: str, value: str, *, most: int) -> Block:
 
 def _choice(label: str, choices: Sequence[tuple[str, str]]) -> Block:
     options = [{"text": _label(name), "value": value} for name, value in choices]
-    element = {
-        "type": "radio_buttons",
-        "action_id": CHOICE,
-        "options": options,
-        "initial_option": options[0],
-    }
+    element = {"type": "radio_buttons", "action_id": CHOICE, "options": options, "initial_option": options[0]}
     return {"type": "input", "block_id": CHOICE, "label": _label(label), "element": element}
 
 
