@@ -204,4 +204,4 @@ def has_something(path: Path) -> bool:
     try:
         return any(path.iterdir()) if path.is_dir() else path.exists()
     except OSError:
-        return path.exists()
+        return os.path.exists(path)  # noqa: PTH110 - false of what cannot be looked at

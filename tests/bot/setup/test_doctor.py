@@ -161,6 +161,11 @@ def test_a_missing_contract_file_is_named(look: Examine, repository: Path) -> No
     assert "evaluate.py" in check.detail
 
 
+def test_a_path_that_cannot_be_looked_at_is_missing(look: Examine, repository: Path) -> None:
+    assert look(REPOSITORY=str(repository), DATA_PATHS=f"/{'x' * 300}")["data"].ok is False
+    assert look(REPOSITORY=str(repository), FROZEN="x" * 300)["repository"].ok is False
+
+
 def test_an_unknown_base_branch_is_refused(look: Examine, repository: Path) -> None:
     check = look(REPOSITORY=str(repository), BASE_BRANCH="main")["repository"]
     assert check.ok is False
