@@ -127,13 +127,15 @@ async def _open_journal(settings: Settings, ending: threading.Event) -> Journal:
     return await opening
 
 
+@dataclass(eq=False)
 class Bot:
     """The parts of the bot process, each given those that it uses; `start` sets them going."""
 
-    def __init__(self, settings: Settings, journal: Journal) -> None:
-        self._settings = settings
-        self._journal = journal
-        self._zone = zone = settings.zone
+    settings: Settings
+    journal: Journal
+
+    def __post_init__(self) -> None:
+        settings, journal, zone = self.settings, self.journal, self.settings.zone
         examiner = Examiner(
             journal=journal,
             home=settings.home,
@@ -203,13 +205,13 @@ class Bot:
         async with self._runs.current.changes(asked_at=order.given_at, or_end=True):
             await self._open(stack)
             await self._begin_session(stack)
-            await in_thread(clear_agents, self._settings.home)
+            await in_thread(clear_agents, self.settings.home)
             await in_thread(self._clear_trainings)
             if await in_thread(self.needs_template, order):
                 await self._runs.prepare()
             await self._attach(stack)
             await self._heartbeat.arrive()
-            self.ordered = ordered = await go_on(self._runs, self._settings, order)
+            self.ordered = ordered = await go_on(self._runs, self.settings, order)
             if ordered is None and (standing := await in_thread(self._standing)):
                 self.say_here(standing)
         await self._begin_checks(stack)
@@ -221,7 +223,7 @@ class Bot:
     async def _attach(self, stack: AsyncExitStack) -> None:
         """Let terminal and chats come in."""
         # They end in the reverse order: what happened last is still told to everybody here.
-        attaching = attach_terminal(self._settings.socket, left=self._left)
+        attaching = attach_terminal(self.settings.socket, left=self._left)
         terminal = asyncio.create_task(attaching, name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(self._server.stop)  # ends what follows the bot, after the last message
@@ -229,7 +231,7 @@ class Bot:
         _begin(stack, keep(self._delivery.run), "delivery")
         stack.push_async_callback(self._runs.close)
         _begin(stack, self._chats.run(self._inbox.answer), "chats")
-        if self._settings.has_chat:
+        if self.settings.has_chat:
             self._drawing.get_ready()  # the first start on a machine looks for its fonts
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -241,7 +243,7 @@ class Bot:
 
     async def _begin_session(self, stack: AsyncExitStack) -> None:
         """Record that the bot is there, from now on and until its clean end."""
-        sessions = Sessions(self._journal)
+        sessions = Sessions(self.journal)
         session = await in_thread(sessions.begin, boot=boot_id())
         stack.push_async_callback(in_thread, sessions.end, session)
         await stack.enter_async_context(
@@ -249,22 +251,22 @@ class Bot:
         )
 
     async def _begin_checks(self, stack: AsyncExitStack) -> None:
-        settings, heartbeat = self._settings, self._heartbeat
+        settings, heartbeat = self.settings, self._heartbeat
         jobs: Jobs = {heartbeat.beat: 60 * settings.heartbeat_minutes, heartbeat.watch: WATCH_SECONDS}
         if settings.wake_up and settings.certify_minutes:
             jobs[self._certifying.look] = CERTIFYING_SECONDS
         if settings.tracker:
             service, project = settings.tracker
-            tracker = Tracker(self._journal, service=service, project=project, environ=os.environ)
+            tracker = Tracker(self.journal, service=service, project=project, environ=os.environ)
             jobs[tracker.catch_up] = TRACK_SECONDS
         await stack.enter_async_context(scheduled(jobs))
         _begin(stack, keep(heartbeat.run), "extra heartbeats")
         _begin(stack, feed_watchdog(os.environ, healthy=self._is_healthy), "watchdog")
         if settings.wake_up:
             wake_up = WakeUp(
-                self._journal,
+                self.journal,
                 cron=settings.wake_up,
-                zone=self._zone,
+                zone=settings.zone,
                 prepare=self._certifying.finish,
                 beat=heartbeat.beat,
             )
@@ -272,7 +274,7 @@ class Bot:
 
     def needs_template(self, order: Order) -> bool:
         """Tell whether the run to come is of the embedded template, if there is no other repository."""
-        run = self._journal.run(order.tag) if order.tag else foremost(self._journal.active_runs())
+        run = self.journal.run(order.tag) if order.tag else foremost(self.journal.active_runs())
         return run is None or run.repository.resolve() == self._runs.repository.resolve()
 
     def _standing(self) -> str:
@@ -281,16 +283,16 @@ class Bot:
         if run is None:
             return "There is no run yet. /start_run starts one."
         stopped = run.state is RunState.STOPPED
-        return f"Run {run.tag}: {_standing_of(self._runs, run, self._zone)}" if stopped else ""
+        return f"Run {run.tag}: {_standing_of(self._runs, run, self.settings.zone)}" if stopped else ""
 
     def _clear_trainings(self) -> None:
-        runs, journal = self._journal.runs(), self._journal
+        runs, journal = self.journal.runs(), self.journal
         needed = [run.id for run in runs if run.state is not RunState.STOPPED or _is_under_way(journal, run)]
-        clear_left(self._settings.home, needed)
+        clear_left(self.settings.home, needed)
 
     def _is_healthy(self) -> bool:
         # A restart would not help with a state file that cannot be written: heartbeats wait for it too.
-        return self._heartbeat.on_time() or self._journal.blocked is not None
+        return self._heartbeat.on_time() or self.journal.blocked is not None
 
     async def _answer_here(self, text: str) -> Reply:
         reply = await self._inbox.answer(Request(HERE, text, key="", sent_at=time.time()))

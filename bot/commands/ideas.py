@@ -189,9 +189,8 @@ class IdeaCommands:
         wanted = None if off else wish
         put = await in_thread(wishes.put, experiment, wanted, request.sender.asker)
         if not put:
-            raise UserError(
-                f"{wish_text(number, wish)}: so it is already." if wanted else f"#{number} steers nothing."
-            )
+            known = f"Already noted: {wish_text(number, wish)}."
+            raise UserError(known if wanted else f"There is nothing to take back for #{number}.")
         if off:
             return Reply.changed(wish_text(number, None))
         found = await in_thread(wishes.read, run.id)

@@ -117,7 +117,8 @@ class LocalServer:
             return
         client = _Client(writer)
         if len(self._serving) >= MOST_CLIENTS:
-            client.refuse(f"The bot has {MOST_CLIENTS} connections already: close some.")
+            client.write(pack({"error": f"The bot has {MOST_CLIENTS} connections already: close some."}))
+            writer.close()
             return
         task = asyncio.create_task(self._serve(reader, client))
         self._serving[task] = client
@@ -222,10 +223,6 @@ class _Client:
         if progress != self.progress and not self.writer.transport.get_write_buffer_size():
             self.progress = progress
             self.write(pack_item(Progress(progress)))
-
-    def refuse(self, reason: str) -> None:
-        self.write(pack({"error": reason}))
-        self.writer.close()
 
     async def close(self) -> None:
         """Hang up once the client has read everything, or after a moment."""
