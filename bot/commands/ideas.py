@@ -73,8 +73,7 @@ class IdeaCommands:
         run, sender = await self.meant_run(request), request.sender
         if dropped := _DROP.fullmatch(call.arguments["text"]):
             return await self._drop(run, int(dropped[1]), request)
-        if run.state is RunState.STOPPED:
-            raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
+        _require_open(run)
         text = one_line(call.arguments["text"], IDEA_CHARACTERS)
         at_once, outlook = await in_thread(self._look_at, run, text)  # one that cannot be is not noted
         if call.has("n") and not at_once:
@@ -99,6 +98,12 @@ class IdeaCommands:
         queued = f"Idea #{idea.id} is {how}: {idea.text}"
         paused = f"/resume first: run {run.tag} is {run.state}." if run.state is not RunState.RUNNING else ""
         return Reply(Message("\n".join(filter(None, (queued, outlook, paused)))))
+
+    async def _new_idea(self, _: Call, request: Request) -> Message:
+        """Refuse at once what a form would be refused for once it is filled in."""
+        run = await self.meant_run(request)
+        _require_open(run)
+        return Message(f"What is run {run.tag} to try?")
 
     async def _drop(self, run: Run, number: int, request: Request) -> Reply:
         box = IdeaBox(self._journal)
@@ -215,6 +220,11 @@ class IdeaCommands:
         if experiment is None:
             raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
         return run, experiment
+
+
+def _require_open(run: Run) -> None:
+    if run.state is RunState.STOPPED:
+        raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
 
 
 def _obeyed(said: Wished, *, has_models: bool) -> str:

@@ -207,6 +207,7 @@ COMMANDS = (
     Command("confirm", "Answer yes", "/confirm a1b2c3", (_NONCE,), _STEERS, hidden=True, about_run=False),
     Command("cancel", "Answer no", "/cancel", (), _STEERS, hidden=True, about_run=False),
     Command("card", "The card of the run as it is now", "/card", hidden=True),
+    Command("new_idea", "Whether an idea can be queued", "/new_idea", (), _STEERS, hidden=True),
 )
 
 VISIBLE = tuple(command for command in COMMANDS if not command.hidden)  # the others stand behind buttons

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FIELD = "field"  # the block of a form's text, at which a refusal is shown
 CHOICE = "choice"  # the block of what a new run can be started with
+_LOOK_SECONDS = 1.0  # for what says whether a form makes sense
 _ERROR = 300
 _TAG = 80
 _TITLES = {"start_run": "Start a run", "idea": "New idea"}
@@ -54,9 +55,17 @@ class Modals:
     ack_seconds: float
 
     async def open(self, asked: Asked) -> bool:
-        """Open the form of a command within the three seconds that Slack gives; False where it does not."""
+        """Open the form of a command within the three seconds that Slack gives; False where it does not.
+
+        None is opened, and that is shown, where a run takes no ideas.
+        """
         about = _metadata(asked)
         if asked.verb == "idea":
+            asking = self.begin(self.answer(replace(asked.request, text="/new_idea", key="")))
+            in_time, _ = await asyncio.wait({asking}, timeout=_LOOK_SECONDS)
+            if in_time and (answer := _result(asking)) and answer.refused:
+                await self.show(asked, answer)
+                return True
             view = idea_form(about, asked.request.text.partition(" ")[2])
         else:
             view = _view("start_run", [*_words(_LOOKING)])

@@ -52,6 +52,7 @@ class SlackBot:
         self.done = asyncio.Event()  # what `/slow` waits for
         self.card = Reply(CARD)
         self.plan = Reply(PLAN)
+        self.asks_for_idea = Reply(Message("What is run mar12 to try?"))
         self.chart = CHART
         self.brief = False
         self.results = "23 experiments"
@@ -59,6 +60,8 @@ class SlackBot:
         self._keys: set[str] = set()
 
     async def answer(self, request: Request) -> Reply | None:
+        if request.text == "/new_idea":
+            return self.asks_for_idea
         self.delivered.append(request)
         new = not request.key or request.key not in self._keys
         self._keys.add(request.key)

@@ -418,6 +418,7 @@ async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:
         told = await office.said(f"/idea WIDTH {256 + 64 * number}")
         if state is RunState.STOPPED:
             assert told == "refused: Run mar12 is stopped: /start_run, then send it again."
+            assert await office.said("/new_idea") == told
         else:
             assert told.startswith("Idea #")
     waiting = IdeaBox(office.journal).waiting(run.id)

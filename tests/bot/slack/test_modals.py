@@ -65,6 +65,14 @@ async def test_an_idea_is_asked_for_and_queued_where_it_was_asked_for(
     assert request.sender.user == "U0ALICE"
 
 
+async def test_no_form_is_opened_where_a_run_takes_no_ideas(server: SlackServer, bot: SlackBot) -> None:
+    bot.asks_for_idea = Reply(Message("Run mar12 is stopped."), refused=True)
+    await server.command("idea")
+    (seen,) = await called(server, "respond")
+    assert (seen["response_type"], shown(seen)) == ("ephemeral", ["Run mar12 is stopped."])
+    assert server.called("views.open") == []
+
+
 async def test_a_form_that_is_refused_says_so_at_its_field_and_stays(
     server: SlackServer, bot: SlackBot
 ) -> None:
@@ -150,7 +158,9 @@ async def test_a_form_is_acknowledged_in_time_whatever_it_takes(
 async def test_a_mistake_of_ours_leaves_the_form_open(
     server: SlackServer, bot: SlackBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: Request) -> Reply | None:
+    async def broken(request: Request) -> Reply | None:
+        if request.text == "/new_idea":
+            return bot.asks_for_idea
         raise RuntimeError("a mistake of ours")
 
     monkeypatch.setattr(bot.front, "_modals", replace(bot.front._modals, answer=broken))
