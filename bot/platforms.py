@@ -102,18 +102,15 @@ class Chats:
 
     async def _serve(self, platform: Platform, answer: Answer) -> None:
         pairing: Pairing | None = None
-
-        async def answer_or_pair(request: Request) -> Reply | None:
-            return await (pairing.answer if pairing else answer)(request)
-
-        pairs = platform.pairs and not self.access.lists[platform.name].is_used
-        connection = await self._connect(platform, answer_or_pair if pairs else answer)
+        if platform.pairs and not self.access.lists[platform.name].is_used:
+            pairing = Pairing(platform.name, answer, access=self.access, say_here=self.say_here)
+        connection = await self._connect(platform, pairing.answer if pairing else answer)
         if connection is None:
             for check in _without_token(platform, self.settings):
                 self.say_here(check.sentence)
             return
-        if pairs:
-            pairing = Pairing(platform.name, answer, access=self.access, say_here=self.say_here)
+        if pairing:
+            pairing.offer()
         async with AsyncExitStack() as stack:
             if connection.close is not None:
                 stack.push_async_callback(connection.close)

@@ -47,6 +47,9 @@ class Pairing:
         self._wrong = 0  # codes since the last refusal
         self._refused_until = float("-inf")
         self.paired: asyncio.Future[Sender] = asyncio.get_running_loop().create_future()
+
+    def offer(self) -> None:
+        """Say the code in the terminal."""
         self.say_here(f"{self._title}: no chat is listed. To pair yours, send the bot: /pair {self._code}")
 
     async def answer(self, request: Request) -> Reply | None:
