@@ -112,14 +112,20 @@ def _session(history: Path) -> PromptSession[str]:
     from prompt_toolkit.keys import Keys
     from prompt_toolkit.shortcuts import CompleteStyle
 
+    class Kept(FileHistory):
+        def store_string(self, string: str) -> None:
+            with suppress(OSError):  # a full disk must not take the prompt away
+                super().store_string(string)
+
     bindings = KeyBindings()
     # A colour in pasted text looks like the report of a mouse, over which the usual binding stumbles.
     bindings.add(Keys.Vt100MouseEvent)(lambda _: None)
-    history.touch(mode=0o600)
-    history.chmod(0o600)  # if it was there before
+    with suppress(OSError):
+        history.touch(mode=0o600)
+        history.chmod(0o600)  # if it was there before
     return PromptSession(
         "autoresearch> ",
-        history=FileHistory(history),
+        history=Kept(history),
         # The pattern takes the letters before the cursor, so that a slash before them changes nothing.
         completer=WordCompleter([command.name for command in VISIBLE], pattern=re.compile(r"^\w*")),
         complete_while_typing=False,

@@ -212,6 +212,23 @@ async def test_what_was_typed_is_kept_for_its_user_alone(
         person.types("\x04")
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_commands_are_taken_where_what_was_typed_cannot_be_kept(
+    bot: LocalBot, terminal: tuple[PipeInput, Screen], when: str
+) -> None:
+    history = bot.path.with_name("history")
+    if when == "before":
+        history.symlink_to(bot.path.with_name("none") / "history")
+    async with person_at(bot, terminal) as person:
+        if when == "meanwhile":
+            history.unlink()
+            history.mkdir()
+        person.types("/pause\r")
+        await person.screen.shows("You said /pause.")
+        person.types("\x04")
+    assert bot.commands == ["/pause"]
+
+
 async def test_without_a_bot_there_is_nothing_to_chat_with(
     tmp_path: Path, terminal: tuple[PipeInput, Screen]
 ) -> None:
