@@ -22,6 +22,7 @@ from loop.evaluation.certainty import read_certainty
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
 from loop.experiment import Actor, Asker, EventKind, Goal, Reason, Run, RunState
+from loop.files import writing
 from loop.folders import RunFolders
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
@@ -274,7 +275,8 @@ class CommandHandlers(IdeaCommands):
             raise UserError(str(error)) from None
         if request.sender.is_local:
             path = self.settings.home / picture.name
-            await in_thread(path.write_bytes, picture.content)
+            with writing(path):
+                await in_thread(path.write_bytes, picture.content)
             return Message(f"Chart: {path}")
         return Message(f"Run {run.tag}", attachments=(picture,))
 

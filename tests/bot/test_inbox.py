@@ -425,6 +425,21 @@ async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:
     assert len(waiting) == len(RunState) - 1
 
 
+async def test_a_chart_that_cannot_be_written_is_told(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def chart(*_: object, **__: object) -> bytes:
+        return b"png"
+
+    monkeypatch.setattr("notifiers.charts.chart", chart)
+    office.host.start_run("mar12")
+    file = office.bot.home / "mar12.png"
+    assert await office.said("/plot", HERE) == f"Chart: {file}"
+    file.unlink()
+    file.mkdir()
+    assert await office.said("/plot", HERE) == f"refused: {file} cannot be written: Is a directory."
+
+
 async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
     assert "experiments that were kept" in await office.said("/notify keeps")
     assert "experiments that were kept" in await office.said("/notify")
