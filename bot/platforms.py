@@ -93,9 +93,12 @@ class Chats:
                 continue
             now = health()
             seen = "never connected" if now.last_seen is None else f"last seen {self._at(now.last_seen)}"
-            trouble = (now.error or "connecting").rstrip(".")
-            state = "connected" if now.connected else f"not connected: {trouble}"
-            checks.append(Check(name, now.connected, f"{state}; {seen}"))
+            trouble = now.error.rstrip(".")
+            if now.connected:  # trouble then is such as another bot on the same token
+                state = f"connected, but {trouble}" if trouble else "connected"
+                checks.append(Check(name, None if trouble else True, f"{state}; {seen}"))
+            else:
+                checks.append(Check(name, False, f"not connected: {trouble or 'connecting'}; {seen}"))
         for no in refusals(self.journal, last=3):
             checks.append(Check(no.channel, None, f"refused at {self._at(no.at)}: {no.reason}"))
         return checks

@@ -15,7 +15,7 @@ import pytest
 
 from bot import platforms
 from bot.commands.access import Access, Request
-from bot.front import Answer, Connection, Platform
+from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.platforms import Chats, access_by, chat_checks
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings
@@ -118,6 +118,19 @@ async def test_health_says_why_a_platform_cannot_be_set_up(tmp_path: Path, setti
             await asyncio.sleep(0.01)
         found = world.chats.health()
     assert found == [Check(world.platform.name.capitalize(), False, "unavailable: No proxy. Set one.")]
+
+
+async def test_health_warns_of_trouble_on_a_platform_that_is_connected(
+    tmp_path: Path, settings: Settings
+) -> None:
+    world = World(tmp_path, settings)
+    async with world.running():
+        while not world.said:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+        name = world.platform.name.capitalize()
+        world.chats._fronts[name] = lambda: FrontHealth(True, None, "another program uses this token.")
+        (found,) = world.chats.health()
+    assert found == Check(name, None, "connected, but another program uses this token; never connected")
 
 
 async def test_what_a_platform_refuses_is_said_once_and_shown_until_it_is_well(
