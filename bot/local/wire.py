@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Bytes of a socket's address, its closing NUL included: 108 on Linux, 104 on macOS.
 _ADDRESS_BYTES = 104
 _PATIENCE = 20.0  # seconds for a bot to take a connection
+ANSWER_SECONDS = 120.0  # a bot that takes longer for a command hangs
+MAX_ITEM = 1 << 26  # bytes of one line from the bot, which is trusted: enough for any diff or log
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +118,6 @@ def bot_answers(path: Path) -> bool | None:
     except OSError:
         return False
     return True
-
-
-ANSWER_SECONDS = 120.0  # a bot that takes longer for a command hangs
-MAX_ITEM = 1 << 26  # bytes of one line from the bot, which is trusted: enough for any diff or log
 
 
 async def send(path: Path, command: str) -> Reply:

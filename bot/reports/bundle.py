@@ -29,7 +29,9 @@ from notifiers.charts.warm_worker import WarmWorker
 from notifiers.message import Attachment, Message
 from notifiers.text.words import duration, plural
 
-CHART = "progress.png"  # the name of the picture that the text refers to
+DESCRIPTION, PATCH, RESULTS = "PULL_REQUEST.md", "changes.patch", "results.tsv"
+SURROUNDINGS, CHART = "environment.json", "progress.png"
+_NAMES = frozenset({DESCRIPTION, PATCH, RESULTS, SURROUNDINGS, CHART})
 
 
 def pull_request(
@@ -115,15 +117,6 @@ def _code_span(text: str) -> str:
     line = one_line(text, 200).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
     return f"{fence}{' ' if fence != '`' else ''}{line}{' ' if fence != '`' else ''}{fence}"
-
-
-DESCRIPTION, PATCH, RESULTS, SURROUNDINGS = (
-    "PULL_REQUEST.md",
-    "changes.patch",
-    "results.tsv",
-    "environment.json",
-)
-_NAMES = frozenset({DESCRIPTION, PATCH, RESULTS, SURROUNDINGS, CHART})
 
 
 @dataclass(frozen=True, slots=True)

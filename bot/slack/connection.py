@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MISSED_PINGS = 4  # without an answer, after which a connection is taken for dead
+PATH = "/slack/events"  # of the public address: the request URL of events, interactivity, slash command
 _BAD_TOKEN = frozenset(
     {
         "account_inactive",
@@ -65,9 +67,6 @@ def rejected(setting: str, wanted: str) -> Iterator[None]:
         if error.word not in _BAD_TOKEN:
             raise
         raise UserError(f"Slack does not accept {setting} ({error.word}): it must be {wanted}.") from None
-
-
-MISSED_PINGS = 4  # without an answer, after which a connection is taken for dead
 
 
 @dataclass(eq=False, kw_only=True)
@@ -178,9 +177,6 @@ async def _close(client: SocketModeClient, *, seconds: float) -> None:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await client.aiohttp_client_session.close()
-
-
-PATH = "/slack/events"  # of the public address: the request URL of events, interactivity, slash command
 
 
 @dataclass(eq=False, kw_only=True)

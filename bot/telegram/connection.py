@@ -25,8 +25,13 @@ from notifiers.message import UnreachableError
 if TYPE_CHECKING:
     from aiohttp import web
 
+log = logging.getLogger(__name__)
+
 Context: TypeAlias = CallbackContext[Any, Any, Any, Any]
 
+UPDATES = ("message", "callback_query")
+MOST_UPDATES = 100  # that come with one poll
+READ_SECONDS = 10.0  # that an answer may be late, on top of a long poll
 CONFLICT = "another program uses this bot's token (409), so each gets only some of the commands"
 CONFLICT_MEMORY = 600.0  # seconds after which a conflict is over, and a further one is told again
 
@@ -97,13 +102,6 @@ class Pulse:
         self.connected = True
         if self._heard_at - self._conflict_at > CONFLICT_MEMORY:
             self.error = ""
-
-
-log = logging.getLogger(__name__)
-
-UPDATES = ("message", "callback_query")
-MOST_UPDATES = 100  # that come with one poll
-READ_SECONDS = 10.0  # that an answer may be late, on top of a long poll
 
 
 class TokenRefusedError(UnreachableError):
