@@ -43,8 +43,7 @@ class Pulse:
     if nothing is.
     """
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
+    def __init__(self) -> None:
         self._conflict_at = float("-inf")
         self.connected = False
         self.last_seen: float | None = None
@@ -98,7 +97,7 @@ class Pulse:
     def _heard(self) -> None:
         self.reason = ""
         self._heard_at = time.monotonic()
-        self.last_seen = self._now()
+        self.last_seen = time.time()
         self.connected = True
         if self._heard_at - self._conflict_at > CONFLICT_MEMORY:
             self.error = ""
