@@ -31,6 +31,20 @@ if TYPE_CHECKING:
     from loop.results.report import WakeUpReport
     from notifiers.page import Content
 
+_LOG_BYTES = 4000  # how much of each log's end is read
+_VALUE = r"[\d.]+(?:e[+-]\d+)?"
+_GAIN = re.compile(rf"^(#\d+) ([+-]{_VALUE})", re.MULTILINE)
+_STYLES = (
+    (r"^(Largest gains|Gain)$", "bold"),
+    (rf"→ {_VALUE}(?= \()", "bold"),
+    (rf"\([+-]{_VALUE}\)", "bold green"),
+    (r"\d[\d,]* keep\b", "green"),
+    (r"\d[\d,]* crash\b", "red"),
+    (r"^(GPU busy|Training) <?\d+ %", "bold"),
+    (r"^Needs you:.*", "bold yellow"),
+    (r"^(Next|Now):", "cyan"),
+)
+
 
 def report(
     context: typer.Context,
@@ -166,21 +180,6 @@ def _completed(content: Content, settings: Settings, run: Run) -> Content:
     except UserError:
         return content
     return replace(content, provenance=provenance)
-
-
-_LOG_BYTES = 4000  # how much of each log's end is read
-_VALUE = r"[\d.]+(?:e[+-]\d+)?"
-_GAIN = re.compile(rf"^(#\d+) ([+-]{_VALUE})", re.MULTILINE)
-_STYLES = (
-    (r"^(Largest gains|Gain)$", "bold"),
-    (rf"→ {_VALUE}(?= \()", "bold"),
-    (rf"\([+-]{_VALUE}\)", "bold green"),
-    (r"\d[\d,]* keep\b", "green"),
-    (r"\d[\d,]* crash\b", "red"),
-    (r"^(GPU busy|Training) <?\d+ %", "bold"),
-    (r"^Needs you:.*", "bold yellow"),
-    (r"^(Next|Now):", "cyan"),
-)
 
 
 def _line_of(night: WakeUpReport) -> str:
