@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from bot.commands.access import HERE, Request
 from bot.commands.handlers import CommandHandlers
 from bot.commands.inbox import Inbox
-from bot.commands.table import COMMANDS
 from bot.current import foremost
 from bot.heartbeat.heartbeat import Heartbeat, Jobs, find_blocker, find_lane_blocker, ping, scheduled
 from bot.heartbeat.probe import Examiner
@@ -40,7 +40,6 @@ from loop.errors import DiskError, UserError
 from loop.experiment import EVERYWHERE, Actor, Cause, EventKind, Reason, Run, RunState
 from loop.process.supervisor import boot_id
 from loop.process.worker import in_thread
-from loop.results.report import RunStatus, run_status
 from loop.shell import own_command
 from loop.store.events import SIGN_SECONDS, Notes, Sessions, last_event_of
 from loop.store.evidence.certifications import Certifications
@@ -82,20 +81,18 @@ async def serve(settings: Settings, order: Order) -> str | None:
     Raises:
         UserError: it cannot start, or the experiments that were ordered cannot be made.
     """
-    loop, signalled, ending = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    loop, ending = asyncio.get_running_loop(), threading.Event()
 
     def end() -> None:
-        ending.set()
-        signalled.set()
+        if not ending.is_set():  # a second signal does not cut the end short
+            ending.set()
+            running.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, log.warning, "the terminal has hung up")
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
     running = asyncio.create_task(_serve(settings, order, ending), name="bot")
-    signal_came = asyncio.create_task(signalled.wait(), name="signal")
-    await asyncio.wait({running, signal_came}, return_when=asyncio.FIRST_COMPLETED)
-    running.cancel()
     try:
         return await running
     except asyncio.CancelledError:
@@ -130,13 +127,15 @@ async def _open_journal(settings: Settings, ending: threading.Event) -> Journal:
     return await opening
 
 
+@dataclass(eq=False)
 class Bot:
     """The parts of the bot process, each given those that it uses; `start` sets them going."""
 
-    def __init__(self, settings: Settings, journal: Journal) -> None:
-        self._settings = settings
-        self._journal = journal
-        self._zone = zone = settings.zone
+    settings: Settings
+    journal: Journal
+
+    def __post_init__(self) -> None:
+        settings, journal, zone = self.settings, self.journal, self.settings.zone
         examiner = Examiner(
             journal=journal,
             home=settings.home,
@@ -178,7 +177,7 @@ class Bot:
             access=access,
             journal=journal,
             preferences=preferences,
-            status=self._status,
+            status=self._runs.status,
             report=reporter.for_chat,
             zone=zone,
             say_here=self.say_here,
@@ -201,31 +200,30 @@ class Bot:
         self._saying.add(task)
         task.add_done_callback(self._saying.discard)
 
-    async def start(self, order: Order, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
+    async def start(self, order: Order, stack: AsyncExitStack) -> set[asyncio.Task[object]]:
         """Start everything; `stack` ends it. Return the tasks of which the first to end ends the bot."""
         async with self._runs.current.changes(asked_at=order.given_at, or_end=True):
             await self._open(stack)
             await self._begin_session(stack)
-            await in_thread(clear_agents, self._settings.home)
+            await in_thread(clear_agents, self.settings.home)
             await in_thread(self._clear_trainings)
             if await in_thread(self.needs_template, order):
                 await self._runs.prepare()
             await self._attach(stack)
             await self._heartbeat.arrive()
-            self.ordered = ordered = await go_on(self._runs, self._settings, order)
+            self.ordered = ordered = await go_on(self._runs, self.settings, order)
             if ordered is None and (standing := await in_thread(self._standing)):
                 self.say_here(standing)
         await self._begin_checks(stack)
-        ends = {_begin(stack, _wait(self._left), "person at the terminal")}
-        over = [self._runs.over(ordered)] if ordered is not None and order.exit_when_done else []
-        return ends | {_begin(stack, work, "order") for work in over}
+        ends = {_begin(stack, self._left.wait(), "person at the terminal")}
+        if ordered is not None and order.exit_when_done:
+            ends.add(_begin(stack, self._runs.over(ordered), "order"))
+        return ends
 
     async def _attach(self, stack: AsyncExitStack) -> None:
         """Let terminal and chats come in."""
         # They end in the reverse order: what happened last is still told to everybody here.
-        names = [command.name for command in COMMANDS]
-        history = self._settings.home / "history"
-        attaching = attach_terminal(self._settings.socket, commands=names, history=history, left=self._left)
+        attaching = attach_terminal(self.settings.socket, left=self._left)
         terminal = asyncio.create_task(attaching, name="terminal")
         stack.push_async_callback(_finish, terminal)
         stack.push_async_callback(self._server.stop)  # ends what follows the bot, after the last message
@@ -233,7 +231,7 @@ class Bot:
         _begin(stack, keep(self._delivery.run), "delivery")
         stack.push_async_callback(self._runs.close)
         _begin(stack, self._chats.run(self._inbox.answer), "chats")
-        if self._settings.has_chat:
+        if self.settings.has_chat:
             self._drawing.get_ready()  # the first start on a machine looks for its fonts
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -245,7 +243,7 @@ class Bot:
 
     async def _begin_session(self, stack: AsyncExitStack) -> None:
         """Record that the bot is there, from now on and until its clean end."""
-        sessions = Sessions(self._journal)
+        sessions = Sessions(self.journal)
         session = await in_thread(sessions.begin, boot=boot_id())
         stack.push_async_callback(in_thread, sessions.end, session)
         await stack.enter_async_context(
@@ -253,22 +251,22 @@ class Bot:
         )
 
     async def _begin_checks(self, stack: AsyncExitStack) -> None:
-        settings, heartbeat = self._settings, self._heartbeat
+        settings, heartbeat = self.settings, self._heartbeat
         jobs: Jobs = {heartbeat.beat: 60 * settings.heartbeat_minutes, heartbeat.watch: WATCH_SECONDS}
         if settings.wake_up and settings.certify_minutes:
             jobs[self._certifying.look] = CERTIFYING_SECONDS
         if settings.tracker:
             service, project = settings.tracker
-            tracker = Tracker(self._journal, service=service, project=project, environ=os.environ)
+            tracker = Tracker(self.journal, service=service, project=project, environ=os.environ)
             jobs[tracker.catch_up] = TRACK_SECONDS
         await stack.enter_async_context(scheduled(jobs))
         _begin(stack, keep(heartbeat.run), "extra heartbeats")
         _begin(stack, feed_watchdog(os.environ, healthy=self._is_healthy), "watchdog")
         if settings.wake_up:
             wake_up = WakeUp(
-                self._journal,
+                self.journal,
                 cron=settings.wake_up,
-                zone=self._zone,
+                zone=settings.zone,
                 prepare=self._certifying.finish,
                 beat=heartbeat.beat,
             )
@@ -276,7 +274,7 @@ class Bot:
 
     def needs_template(self, order: Order) -> bool:
         """Tell whether the run to come is of the embedded template, if there is no other repository."""
-        run = self._journal.run(order.tag) if order.tag else foremost(self._journal.active_runs())
+        run = self.journal.run(order.tag) if order.tag else foremost(self.journal.active_runs())
         return run is None or run.repository.resolve() == self._runs.repository.resolve()
 
     def _standing(self) -> str:
@@ -285,24 +283,21 @@ class Bot:
         if run is None:
             return "There is no run yet. /start_run starts one."
         stopped = run.state is RunState.STOPPED
-        return f"Run {run.tag}: {_standing_of(self._runs, run, self._zone)}" if stopped else ""
+        return f"Run {run.tag}: {_standing_of(self._runs, run, self.settings.zone)}" if stopped else ""
 
     def _clear_trainings(self) -> None:
-        runs, journal = self._journal.runs(), self._journal
+        runs, journal = self.journal.runs(), self.journal
         needed = [run.id for run in runs if run.state is not RunState.STOPPED or _is_under_way(journal, run)]
-        clear_left(self._settings.home, needed)
+        clear_left(self.settings.home, needed)
 
     def _is_healthy(self) -> bool:
         # A restart would not help with a state file that cannot be written: heartbeats wait for it too.
-        return self._heartbeat.on_time() or self._journal.blocked is not None
+        return self._heartbeat.on_time() or self.journal.blocked is not None
 
     async def _answer_here(self, text: str) -> Reply:
         reply = await self._inbox.answer(Request(HERE, text, key="", sent_at=time.time()))
         assert reply is not None  # only the owner of the process can open the socket
         return reply
-
-    def _status(self, run: Run) -> RunStatus:
-        return run_status(self._journal, run, worktree=self._runs.worktree(run.tag))
 
 
 # What runs: the run under way, or a new one
@@ -336,7 +331,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
     if run.state is not RunState.RUNNING:
         reason = await in_thread(_standing_of, runs, run, settings.zone)  # told everywhere
-        await in_thread(lambda: runs.journal.note(run.id, EventKind.NOTED, reason=reason))
+        await in_thread(runs.journal.note, run.id, EventKind.NOTED, reason=reason)
     await _make_ready(runs, run)
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
@@ -349,8 +344,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
 
 def _standing_of(runs: Runs, run: Run, zone: tzinfo) -> str:
     turn = last_event_of(runs.journal, run.id, (EventKind.RUN_STATE,))
-    status = run_status(runs.journal, run, worktree=runs.worktree(run.tag))
-    return standing_text(status, since=turn.at if turn else run.created_at, zone=zone)
+    return standing_text(runs.status(run), since=turn.at if turn else run.created_at, zone=zone)
 
 
 async def _make_ready(runs: Runs, run: Run) -> None:
@@ -426,15 +420,11 @@ async def _let_people_decide(runs: Runs, settings: Settings, run: Run) -> None:
 # Tasks
 
 
-def _begin(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
     """Start a task that ends, cancelled if need be, when `stack` comes to it."""
     task = asyncio.create_task(work, name=name)
     stack.push_async_callback(_cancel, task)
     return task
-
-
-async def _wait(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 async def _finish(task: asyncio.Task[None]) -> None:
@@ -442,6 +432,6 @@ async def _finish(task: asyncio.Task[None]) -> None:
     await _cancel(task)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait({task})

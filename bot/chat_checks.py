@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
     from slack_sdk.web.async_client import AsyncWebClient
     from telegram import Bot
 
-    from notifiers.channels.slack import SlackRefusedError
     from notifiers.channels.telegram import TelegramChannel
 
-PATIENCE = 4.0
-"""Seconds for each answer: a slow network is a warning, and no reason to wait."""
+PATIENCE = 4.0  # seconds for each answer: a slow network is a warning, and no reason to wait
 
 _T = TypeVar("_T")
 _LIBRARY = re.compile(r"^httpx\.\w+: (.*)$|^no answer from Slack \((.*?)(?: ssl:.*)?\)$")
@@ -115,46 +114,47 @@ def _scopes(wanted: Collection[str], has: Collection[str]) -> Check | None:
 
 
 async def _app_token(client: AsyncWebClient, token: str) -> Check | None:
-    from notifiers.channels.slack import SlackRefusedError, slack_errors
+    def refusal(word: str) -> Check:
+        fix = 'Set it to an app-level token (xapp-…) with the scope connections:write: "Basic Information".'
+        return Check(name, False, f"Slack does not accept SLACK_APP_TOKEN ({word})", fix)
 
     name = "Slack commands"
-    try:
-        with slack_errors():
-            await _soon(client.apps_connections_open(app_token=token))
-    except SlackRefusedError as error:
-        fix = 'Set it to an app-level token (xapp-…) with the scope connections:write: "Basic Information".'
-        return Check(name, False, f"Slack does not accept SLACK_APP_TOKEN ({error.word})", fix)
-    except (TimeoutError, ChannelError) as error:
-        return _unchecked(name, error)
-    return None
+    return await _ask_slack(name, client.apps_connections_open(app_token=token), refusal)
 
 
 async def _slack_channel(client: AsyncWebClient, channel: str, has: Collection[str]) -> Check | None:
+    name = f"slack:{channel}"
+    asking = client.conversations_history(channel=channel, limit=1)
+    return await _ask_slack(name, asking, partial(_slack_refusal, name, has))
+
+
+async def _ask_slack(
+    name: str, asking: Awaitable[object], refusal: Callable[[str], Check | None]
+) -> Check | None:
     from notifiers.channels.slack import SlackRefusedError, slack_errors
 
-    name = f"slack:{channel}"
     try:
         with slack_errors():
-            await _soon(client.conversations_history(channel=channel, limit=1))
+            await _soon(asking)
     except SlackRefusedError as error:
-        return _slack_refusal(name, error, has)
+        return refusal(error.word)
     except (TimeoutError, ChannelError) as error:
         return _unchecked(name, error)
     return None
 
 
-def _slack_refusal(name: str, error: SlackRefusedError, has: Collection[str]) -> Check | None:
-    match error.word:
+def _slack_refusal(name: str, has: Collection[str], word: str) -> Check | None:
+    match word:
         case "not_in_channel" if "channels:join" in has:
             return None  # it joins with its first message
         case "missing_scope":
             return None  # of reading, which writing does not need; the scopes have a line of their own
         case "not_in_channel":
-            return Check(name, False, error.word, "Type /invite @autoresearch in the channel.")
+            return Check(name, False, word, "Type /invite @autoresearch in the channel.")
         case "channel_not_found":
             fix = "Give the channel's id (C…) in SLACK_CHANNELS; if it is private, invite the bot first."
-            return Check(name, False, error.word, fix)
-    return Check(name, False, error.word, "Correct SLACK_CHANNELS.")
+            return Check(name, False, word, fix)
+    return Check(name, False, word, "Correct SLACK_CHANNELS.")
 
 
 async def _soon(answer: Awaitable[_T]) -> _T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from loop.errors import UserError
 from loop.experiment import Run, RunState
@@ -28,6 +29,7 @@ def foremost(runs: Sequence[Run], conducted: Collection[int] = ()) -> Run | None
     return max(runs, key=rank, default=None)
 
 
+@dataclass(eq=False)
 class CurrentRun:
     """The run that commands are about; `conducted` tells which ones this bot conducts.
 
@@ -35,15 +37,16 @@ class CurrentRun:
     refused where it was sent before the start was asked for.
     """
 
-    def __init__(self, journal: Journal, conducted: Callable[[], Collection[int]]) -> None:
-        self._journal = journal
-        self._conducted = conducted
+    journal: Journal
+    conducted: Callable[[], Collection[int]]
+
+    def __post_init__(self) -> None:
         self._starting = asyncio.Lock()
         self._ends = False
         self._asked_at: dict[int, float] = {}
 
     def now(self) -> Run | None:
-        return foremost(self._journal.runs(), self._conducted())
+        return foremost(self.journal.runs(), self.conducted())
 
     @property
     def is_changing(self) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from bot.commands.access import AllowList, Request, Sender
+from bot.commands.access import Access, AllowList, Request, Sender
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from loop.errors import UserError, backoff
@@ -23,13 +23,12 @@ from notifiers.message import Channel, ChannelError, RateLimitedError, Reply, Un
 
 log = logging.getLogger(__name__)
 
-Answer: TypeAlias = Callable[[Request], Awaitable[Reply | None]]
+Answer: TypeAlias = Callable[[Request], Coroutine[Any, Any, Reply | None]]
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 _T = TypeVar("_T")
 
-ANSWER_WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)
-"""Seconds between the attempts to show an answer while the platform is in trouble."""
-HEAD_START = 2.0
+ANSWER_WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)  # seconds between the attempts to show an answer
+HEAD_START = 2.0  # seconds that a command has for itself before the next one begins
 LINGER_SECONDS = 0.5  # that work at hand gets at the end
 
 
@@ -51,8 +50,7 @@ class Connection:
 
     `check` asks the platform whether it lets the bot in and takes its messages; given True, also what `run`
     would find out.
-    `close` is called after all have ended. `reach` lets a paired sender in and returns the channel to where
-    that one is.
+    `close` is called after all have ended. `reach` returns the channel to where a paired sender is.
     """
 
     run: Callable[[], Coroutine[Any, Any, None]]
@@ -74,7 +72,7 @@ class Platform:
 
     name: str
     allowed: Callable[[Settings], AllowList]
-    connect: Callable[[Settings, Answer, Clock], Connection | None]
+    connect: Callable[[Settings, Answer, Access, Clock], Connection | None]
     pairs: bool = False
 
 
@@ -191,19 +189,10 @@ async def show_answer(show: Callable[[], Awaitable[None]], request: Request, wai
             await show()
         except ChannelError as error:
             if wait is None or not isinstance(error, RateLimitedError | UnreachableError):
-                _give_up(request, error)
+                platform, place = request.sender.platform.capitalize(), request.sender.place
+                asked = request.text[:80]
+                log.warning("%s: the answer to %s in %s was not shown: %s", platform, asked, place, error)
                 return
             await asyncio.sleep(error.seconds if isinstance(error, RateLimitedError) else wait)
         else:
             return
-
-
-def _give_up(request: Request, error: ChannelError) -> None:
-    sender = request.sender
-    log.warning(
-        "%s: the answer to %s in %s was not shown: %s",
-        sender.platform.capitalize(),
-        request.text[:80],
-        sender.place,
-        error,
-    )

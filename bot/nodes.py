@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
@@ -17,12 +18,14 @@ from loop.process.worker import in_thread
 from notifiers.text.words import duration, plural
 
 
+@dataclass(eq=False)
 class Nodes:
     """Lets the runs of `engines` that are not over follow the lanes of a cluster."""
 
-    def __init__(self, cluster: Cluster, engines: Callable[[], Iterable[Engine]]) -> None:
-        self.cluster = cluster
-        self._engines = engines
+    cluster: Cluster
+    engines: Callable[[], Iterable[Engine]]
+
+    def __post_init__(self) -> None:
         self._changing: dict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -39,7 +42,7 @@ class Nodes:
 
     async def close(self) -> None:
         """Let go of the cluster, but of no lane whose experiment has yet to be decided."""
-        busy = {each.lane for engine in self._engines() for each in engine.under_way}
+        busy = {each.lane for engine in self.engines() for each in engine.under_way}
         await in_thread(self.cluster.close, busy)
 
     def _changed(self, lane: int) -> None:
@@ -49,7 +52,7 @@ class Nodes:
 
     async def _change(self, lane: int) -> None:
         async with self._changing[lane]:
-            for engine in tuple(self._engines()):
+            for engine in tuple(self.engines()):
                 is_over = engine.run.state in (RunState.DONE, RunState.STOPPED)
                 if is_over or (engine.run.lanes and lane not in engine.run.lanes):
                     continue

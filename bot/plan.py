@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from bot.setup.data import needed_data
 from bot.setup.settings import Settings
-from bot.setup.sources import SEARCH
 from bot.setup.trainings import where_data_lies
 from loop.engine.plan import Plan
 from loop.engine.stages import KeepRule
@@ -66,7 +65,7 @@ def _recipe(settings: Settings, run: Run) -> Recipe:
         variables=settings.train_env,
         deadline=settings.deadline(run.time_budget),
         sandbox=settings.sandbox,
-        needs_sandbox=any(choice.kind != SEARCH for choice in settings.proposer),
+        needs_sandbox=settings.has_models,
         network=settings.allow_network,
         data=settings.data_paths if settings.names_data else (),
         readable=settings.sandbox_read,

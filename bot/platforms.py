@@ -19,7 +19,7 @@ from bot.commands.access import Access, Request, Sender
 from bot.commands.pairing import Pairing
 from bot.commands.table import pressable
 from bot.front import Answer, Connection, FrontHealth, Platform
-from bot.setup.doctor import Check, render
+from bot.setup.doctor import Check
 from bot.setup.settings import Settings
 from bot.slack import SLACK
 from bot.telegram import TELEGRAM
@@ -39,20 +39,11 @@ from notifiers.message import Channel, ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
 
-PLATFORMS = (TELEGRAM, SLACK)
-"""Each is this one entry and the folder that makes it."""
-
-RESTART_SECONDS = 60.0
-"""A part that fails unexpectedly is started again after this."""
-
-CONNECT_WAITS = (5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds between the attempts to set up a platform that cannot be set up."""
-
-CHECK_WAITS = (15.0, 60.0, 300.0)
-"""Seconds between the checks of a platform of which something is not well."""
-
-BLOCKED_SECONDS = 60.0
-"""The chats are told of a state file that cannot be written for so long."""
+PLATFORMS = (TELEGRAM, SLACK)  # each is this one entry and the folder that makes it
+RESTART_SECONDS = 60.0  # after which a part that failed unexpectedly is started again
+CONNECT_WAITS = (5.0, 10.0, 30.0, 60.0, 300.0)  # seconds between the attempts to set up a platform
+CHECK_WAITS = (15.0, 60.0, 300.0)  # seconds between the checks of a platform of which something is not well
+BLOCKED_SECONDS = 60.0  # after which the chats are told of a state file that cannot be written
 
 Service = Callable[[], Coroutine[Any, Any, None]]
 
@@ -92,37 +83,37 @@ class Chats:
         platforms = [functools.partial(self._serve, one, answer) for one in self.platforms]
         await _run_all([*platforms, *self._others(), self._watch_journal])
 
-    def health(self) -> list[str]:
-        """Return a line for each front end, and the last refusals."""
-        lines = [f"FAIL  {name}: unavailable: {reason}" for name, reason in self._unavailable.items()]
+    def health(self) -> list[Check]:
+        """Return a check for each front end, what else is not well there, and the last refusals."""
+        checks = [Check(name, False, f"unavailable: {reason}") for name, reason in self._unavailable.items()]
         for name, health in self._fronts.items():
             bad = self._checks.get(name, ())
-            lines += render(bad).splitlines()
+            checks += bad
             if any(check.name == name for check in bad):
                 continue
             now = health()
             seen = "never connected" if now.last_seen is None else f"last seen {self._at(now.last_seen)}"
-            trouble = (now.error or "connecting").rstrip(".")
-            state = "connected" if now.connected else f"not connected: {trouble}"
-            lines.append(f"{'ok  ' if now.connected else 'FAIL'}  {name}: {state}; {seen}")
-        refused = refusals(self.journal, last=3)
-        lines += [f"warn  {no.channel}: refused at {self._at(no.at)}: {no.reason}" for no in refused]
-        return lines
+            trouble = now.error.rstrip(".")
+            if now.connected:  # trouble then is such as another bot on the same token
+                state = f"connected, but {trouble}" if trouble else "connected"
+                checks.append(Check(name, None if trouble else True, f"{state}; {seen}"))
+            else:
+                checks.append(Check(name, False, f"not connected: {trouble or 'connecting'}; {seen}"))
+        for no in refusals(self.journal, last=3):
+            checks.append(Check(no.channel, None, f"refused at {self._at(no.at)}: {no.reason}"))
+        return checks
 
     async def _serve(self, platform: Platform, answer: Answer) -> None:
         pairing: Pairing | None = None
-
-        async def answer_or_pair(request: Request) -> Reply | None:
-            return await (pairing.answer if pairing else answer)(request)
-
-        pairs = platform.pairs and not self.access.lists[platform.name].is_used
-        connection = await self._connect(platform, answer_or_pair if pairs else answer)
+        if platform.pairs and not self.access.lists[platform.name].is_used:
+            pairing = Pairing(platform.name, answer, access=self.access, say_here=self.say_here)
+        connection = await self._connect(platform, pairing.answer if pairing else answer)
         if connection is None:
             for check in _without_token(platform, self.settings):
                 self.say_here(check.sentence)
             return
-        if pairs:
-            pairing = Pairing(platform.name, answer, access=self.access, say_here=self.say_here)
+        if pairing:
+            pairing.offer()
         async with AsyncExitStack() as stack:
             if connection.close is not None:
                 stack.push_async_callback(connection.close)
@@ -148,7 +139,7 @@ class Chats:
         name = platform.name.capitalize()
         for failures in count(1):
             try:
-                connection = platform.connect(self.settings, answer, self._clock)
+                connection = platform.connect(self.settings, answer, self.access, self._clock)
             except Exception as error:  # noqa: BLE001 - whatever a library finds wrong with its surroundings
                 self._report_unavailable(name, why_unavailable(error, self.settings))
                 await asyncio.sleep(backoff(CONNECT_WAITS, failures))
@@ -203,8 +194,7 @@ class Chats:
         await asyncio.gather(*(_send(channel, spacing, text) for channel, spacing in self._places))
 
     def _others(self) -> list[Service]:
-        urls = self.settings.apprise_urls.get_secret_value().split(",")
-        return [functools.partial(self._other, url.strip()) for url in urls if url.strip()]
+        return [functools.partial(self._other, url) for url in self.settings.addresses]
 
     async def _other(self, url: str) -> None:
         from notifiers.channels.apprise_channel import AppriseChannel
@@ -275,7 +265,8 @@ def chat_checks(settings: Settings, platforms: Sequence[Platform] = PLATFORMS) -
 
 async def _check_alone(platform: Platform, settings: Settings) -> Sequence[Check]:
     try:
-        connection = platform.connect(settings, _no_answer, Clock())
+        access = access_by(settings, [platform])
+        connection = platform.connect(settings, _no_answer, access, Clock())
         if connection is None:
             return _without_token(platform, settings)
         checks = await connection.check(True)
@@ -319,26 +310,18 @@ async def _send(channel: Channel, spacing: Spacing, text: str) -> None:
 
 
 async def _run_all(services: Sequence[Service]) -> None:
-    tasks = [asyncio.create_task(keep(service)) for service in services]
-    try:
+    """Keep all of these until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for service in services:
+            group.create_task(keep(service))
         await asyncio.get_running_loop().create_future()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
 
 
 async def keep(service: Service) -> None:
     """Run a service until it ends by itself, and again after it fails."""
     while True:
-        task = asyncio.create_task(service())
         try:
-            await asyncio.wait({task})
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-        error = task.exception()
-        if error is None:
-            return
-        log.error("a part of the bot failed and will be restarted", exc_info=error)
+            return await service()
+        except Exception:  # whatever it is, no other part ends with this one
+            log.exception("a part of the bot failed and will be restarted")
         await asyncio.sleep(RESTART_SECONDS)

@@ -33,19 +33,14 @@ from loop.experiment import Actor, Reason, Run, RunState
 from loop.files import writing
 from loop.folders import RunFolders, worktree
 from loop.git.checkout import Source
-from loop.git.repository import (
-    branches,
-    check_tag,
-    propose_tag,
-    read_time_budget,
-    with_imports,
-)
+from loop.git.repository import branches, check_tag, propose_tag, read_time_budget, with_imports
 from loop.git.workspace import Workspace
 from loop.lanes.local import choose_slots, find_slots
 from loop.lanes.protocol import Slot
 from loop.process.environment import training_environment
 from loop.process.trainer import Trainer
 from loop.process.worker import in_thread
+from loop.results.report import RunStatus, run_status
 from loop.sandbox.proof import SandboxFacts
 from loop.shell import own_command
 from loop.store.journal import Journal
@@ -155,6 +150,9 @@ class Runs:
 
     def worktree(self, tag: str) -> Path:
         return worktree(self.settings.home, tag)
+
+    def status(self, run: Run) -> RunStatus:
+        return run_status(self.journal, run, worktree=self.worktree(run.tag))
 
     async def prepare(self) -> None:
         """Make the embedded template and its data, once, where new runs are of it.
@@ -345,21 +343,17 @@ class Runs:
 
         A run that was just stopped may end first: it lets go of its branch.
         """
-        tasks = [loop.task for loop in self._loops.values()]
-        ending = [loop.task for loop in self._loops.values() if self._is_ending(loop)]
-        if ending:
+        loops = [loop for loop in self._loops.values() if not loop.task.done()]
+        engines = [(loop.task, self.engine_if_made(loop.run)) for loop in loops]
+        if ending := [task for task, engine in engines if engine and engine.run.state is RunState.STOPPED]:
             await asyncio.wait(ending, timeout=ENDING_SECONDS)
-        for task in tasks:
-            task.cancel()
+        for loop in loops:
+            loop.task.cancel()
         self._launcher.close()
-        if tasks:
-            await asyncio.wait(tasks)
+        if loops:
+            await asyncio.wait([loop.task for loop in loops])
         if self.nodes is not None:
             await self.nodes.close()
-
-    def _is_ending(self, loop: _Loop) -> bool:
-        engine = self.engine_if_made(loop.run)
-        return engine is not None and engine.run.state is RunState.STOPPED and not loop.task.done()
 
     # Parts
 

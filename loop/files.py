@@ -39,7 +39,8 @@ def writing(path: Path) -> Iterator[None]:
         passing = passing_reason(str(error))
         reason = passing or error.strerror or error
         kind = DiskError if passing else UserError
-        name = (path.is_dir() and error.filename) or path
+        is_folder = os.path.isdir(path)  # noqa: PTH112 - false also of what cannot be looked at
+        name = (is_folder and error.filename) or path
         raise kind(f"{name} cannot be written: {reason}.") from error
 
 
@@ -203,4 +204,4 @@ def has_something(path: Path) -> bool:
     try:
         return any(path.iterdir()) if path.is_dir() else path.exists()
     except OSError:
-        return path.exists()
+        return os.path.exists(path)  # noqa: PTH110 - false of what cannot be looked at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bot.cli import goal_text, renamed_text
@@ -10,6 +11,7 @@ from bot.local.wire import bot_answers
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Run, RunState
+from loop.folders import worktree
 from loop.git.commands import Git, locate
 from loop.git.repository import branches, inspect, read_time_budget, with_imports
 from loop.git.workspace import Workspace
@@ -46,13 +48,7 @@ def adopt(
     if contradiction := goal_text(rows, settings.metric_goal):
         raise UserError(f"{place}: {contradiction}")
     found = read_inheritance(
-        git,
-        branch,
-        rows.rows,
-        tag=tag,
-        metric=metric,
-        editable=settings.editable,
-        now=now,
+        git, branch, rows.rows, tag=tag, metric=metric, editable=settings.editable, now=now
     )
     if any(found.tag in (run.tag, run.renamed_from) for run in journal.runs()):
         raise UserError(f"Run {found.tag} exists already: choose another name with --tag.")
@@ -61,7 +57,7 @@ def adopt(
         make_branch(git, found)
     workspace = Workspace(
         repository=facts.path,
-        path=settings.home / "worktrees" / found.tag,
+        path=worktree(settings.home, found.tag),
         tag=found.tag,
         editable=settings.editable,
         frozen=with_imports(facts.path, found.base, settings.frozen, editable=settings.editable),
@@ -107,7 +103,7 @@ def _results(git: Git, checkout: Path, branch: str, named: Path | None, metric: 
 
 
 def _check_named(repository: Path, branch: str) -> None:
-    if not repository.is_dir():
+    if not os.path.isdir(repository):  # noqa: PTH112 - false also of what cannot be looked at
         raise UserError(f"No folder {repository}: name the training repository with --repo.")
     known = branches(repository)
     if branch not in known:

@@ -61,7 +61,7 @@ def _trained(settings: Settings, repository: Path, program: str) -> str | None:
     if not state.exists():
         return None
     with closing(Journal(state, read_only=True)) as journal:
-        runs = [run for run in journal.runs() if run.repository == repository]
+        runs = [run for run in journal.runs() if run.repository.resolve() == repository]
         experiment = with_program(journal, runs[-1].id, program) if runs else None
     return experiment_text(experiment, runs[-1].metric) if experiment else None
 

@@ -13,21 +13,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from bot.cli import (
-    Json,
-    Tag,
-    not_running,
-    open_run,
-    print_data,
-    print_json,
-    print_message,
-    say,
-    what_goes_on,
-)
+from bot.cli import Json, Tag, not_running, open_run, print_data, print_json, print_message, say, what_goes_on
 from bot.cli.report import report, report_of_run
 from bot.setup.service import become_init, open_standard_streams, share_heap, unit
 from bot.setup.settings import load_settings
 from loop.errors import UserError
+from loop.files import writing
+from loop.folders import worktree
 from loop.gain import number
 from loop.shell import own_command
 from loop.store.experiments import read_rows
@@ -88,12 +80,9 @@ def chat(context: typer.Context) -> None:
     """Attach this terminal to the running bot."""
     import asyncio
 
-    from bot.commands.table import COMMANDS
     from bot.local import terminal
 
-    settings = context.obj()
-    names = [command.name for command in COMMANDS]
-    asyncio.run(terminal.chat(settings.socket, commands=names, history=settings.home / "history"))
+    asyncio.run(terminal.chat(context.obj().socket))
 
 
 @app.command()
@@ -169,11 +158,7 @@ def doctor(
     settings = context.obj()
     if repo is not None:
         settings = settings.model_copy(update={"repository": repo.expanduser().absolute()})
-    checks = (
-        *start_checks(settings, os.environ),
-        *examine_services(settings),
-        *chat_checks(settings),
-    )
+    checks = (*start_checks(settings, os.environ), *examine_services(settings), *chat_checks(settings))
     incidents: list[str] = []
     state = settings.home / "state.db"
     try:
@@ -210,10 +195,9 @@ def service(context: typer.Context) -> None:
 @app.command("slack-manifest")
 def slack_manifest() -> None:
     """Print the manifest for the Slack app."""
-    from bot.commands.table import COMMANDS
     from bot.slack import manifest
 
-    print_data(manifest(command for command in COMMANDS if not command.hidden))
+    print_data(manifest())
 
 
 @app.command()
@@ -227,7 +211,7 @@ def status(context: typer.Context, tag: Tag = None, as_json: Json = False) -> No
 
     settings = context.obj()
     with open_run(settings, tag) as (journal, run):
-        found = run_status(journal, run, worktree=settings.home / "worktrees" / run.tag)
+        found = run_status(journal, run, worktree=worktree(settings.home, run.tag))
         ledger = read_ledger(journal, run, now=time.time()) if as_json else None
     if ledger is not None:
         answers = bot_answers(settings.socket)
@@ -281,10 +265,8 @@ def export(
         if str(jsonl) == "-":
             print_data(text)
             return
-        try:
+        with writing(jsonl):
             jsonl.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{jsonl} cannot be written: {error.strerror}.") from None
     files = " and ".join(str(file) for file in (jsonl, parquet) if file)
     say(f"{plural(len(experiments), 'experiment')} of run {run.tag} written to {files}.")
 

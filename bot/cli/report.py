@@ -14,20 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bot.cli import (
-    Json,
-    Tag,
-    goal_text,
-    not_running,
-    open_run,
-    print_json,
-    print_message,
-    renamed_text,
-    say,
-)
+from bot.cli import Json, Tag, goal_text, not_running, open_run, print_json, print_message, renamed_text, say
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Status
+from loop.files import writing
+from loop.folders import RunFolders
 from loop.results.report import make_report
 from loop.results.table import read_results
 from notifiers.message import Message
@@ -38,6 +30,20 @@ if TYPE_CHECKING:
     from loop.experiment import Run
     from loop.results.report import WakeUpReport
     from notifiers.page import Content
+
+_LOG_BYTES = 4000  # how much of each log's end is read
+_VALUE = r"[\d.]+(?:e[+-]\d+)?"
+_GAIN = re.compile(rf"^(#\d+) ([+-]{_VALUE})", re.MULTILINE)
+_STYLES = (
+    (r"^(Largest gains|Gain)$", "bold"),
+    (rf"→ {_VALUE}(?= \()", "bold"),
+    (rf"\([+-]{_VALUE}\)", "bold green"),
+    (r"\d[\d,]* keep\b", "green"),
+    (r"\d[\d,]* crash\b", "red"),
+    (r"^(GPU busy|Training) <?\d+ %", "bold"),
+    (r"^Needs you:.*", "bold yellow"),
+    (r"^(Next|Now):", "cyan"),
+)
 
 
 def report(
@@ -68,12 +74,8 @@ def report(
 @dataclass(frozen=True, slots=True)
 class FullReport:
     night: WakeUpReport
-    state: str = ""
-    """What the run does now, where the state in the journal does not say it."""
-
-    remarks: tuple[str, ...] = ()
-    """How a file of others was read."""
-
+    state: str = ""  # what the run does now, where the state in the journal does not say it
+    remarks: tuple[str, ...] = ()  # how a file of others was read
     title: str = ""
 
     @property
@@ -94,11 +96,11 @@ class FullReport:
             scene = make_scene(
                 rows, metric=report.metric, goal=report.goal, title=self.title, by_time=by_time
             )
-            path.write_bytes(asyncio.run(draw(scene)))
+            png = asyncio.run(draw(scene))
         except ChartError as error:
             raise UserError(str(error)) from None
-        except OSError as error:
-            raise UserError(f"The chart {path} cannot be written: {error.strerror}.") from None
+        with writing(path):
+            path.write_bytes(png)
 
     def write_page(self, path: Path, settings: Settings, zone: tzinfo) -> None:
         from notifiers.page import Content, page
@@ -114,10 +116,8 @@ class FullReport:
         )
         if night.run:
             content = _completed(content, settings, night.run)
-        try:
+        with writing(path):
             path.write_text(page(content, made_at=datetime.now(zone)), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"The page {path} cannot be written: {error.strerror}.") from None
 
     def show(self, zone: tzinfo) -> None:
         from notifiers.text.report import WIDTH, report_message
@@ -173,7 +173,7 @@ def _completed(content: Content, settings: Settings, run: Run) -> Content:
     diffs = workspace.diffs(e.commit for e in shown if e.number)
     details = {}
     for e in shown:
-        log = settings.home / "runs" / str(run.id) / f"{e.number}.log"
+        log = RunFolders(settings.home, run.id).log(e.number)
         tail = read_tail(log, limit=_LOG_BYTES)
         details[e.number] = Detail(e.rationale, diffs.get(e.commit, ""), tail, kept_curve(log), e.constants)
     noise = content.certainty.noise if content.certainty else None
@@ -183,22 +183,6 @@ def _completed(content: Content, settings: Settings, run: Run) -> Content:
     except UserError:
         return content
     return replace(content, provenance=provenance)
-
-
-_LOG_BYTES = 4000
-"""How much of each log's end is read."""
-_VALUE = r"[\d.]+(?:e[+-]\d+)?"
-_GAIN = re.compile(rf"^(#\d+) ([+-]{_VALUE})", re.MULTILINE)
-_STYLES = (
-    (r"^(Largest gains|Gain)$", "bold"),
-    (rf"→ {_VALUE}(?= \()", "bold"),
-    (rf"\([+-]{_VALUE}\)", "bold green"),
-    (r"\d[\d,]* keep\b", "green"),
-    (r"\d[\d,]* crash\b", "red"),
-    (r"^(GPU busy|Training) <?\d+ %", "bold"),
-    (r"^Needs you:.*", "bold yellow"),
-    (r"^(Next|Now):", "cyan"),
-)
 
 
 def _line_of(night: WakeUpReport) -> str:

@@ -8,11 +8,8 @@ from enum import IntEnum
 
 from loop.experiment import Asker
 
-LOCAL = "local"
-"""The platform of the bot's own socket, which only this machine's user can open."""
-
-TERMINAL = "terminal"
-"""The channel of all terminals that are attached to that socket."""
+LOCAL = "local"  # the platform of the bot's own socket, which only this machine's user can open
+TERMINAL = "terminal"  # the channel of all terminals that are attached to that socket
 
 
 @dataclass(frozen=True, slots=True)

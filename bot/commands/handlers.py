@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import tzinfo
 from typing import TypeAlias
 
 from bot.commands.access import Request
 from bot.commands.ideas import IdeaCommands
-from bot.commands.table import COMMANDS, USUAL, Call, find_command
+from bot.commands.table import USUAL, VISIBLE, Call, find_command
 from bot.heartbeat.health import health_checks, incident_lines, loop_check
 from bot.reports.bundle import bundle_folder, make_bundle
 from bot.reports.reporter import Reporter
-from bot.runs import Runs
 from bot.setup.doctor import Check, examine, examine_services, render
-from bot.setup.settings import Settings
 from bot.setup.trainings import sandbox_check
 from loop.engine.run import Engine
 from loop.errors import UserError
@@ -24,10 +22,10 @@ from loop.evaluation.certainty import read_certainty
 from loop.evaluation.noise import read_noise
 from loop.evidence import Repeat
 from loop.experiment import Actor, Asker, EventKind, Goal, Reason, Run, RunState
+from loop.files import writing
 from loop.folders import RunFolders
 from loop.logs.tail import read_tail
 from loop.process.worker import in_thread
-from loop.results.report import RunStatus, run_status
 from loop.store.events import last_event_of
 from loop.store.experiments import read_rows
 from loop.text import without_secrets
@@ -39,14 +37,7 @@ from notifiers.text.certainty import certified_line
 from notifiers.text.digest import corrected_text, digest, message_of, retagged_text
 from notifiers.text.notification import experiment_buttons, named_buttons
 from notifiers.text.results import PHONE, log_message, results_message
-from notifiers.text.status import (
-    START_MODES,
-    card,
-    progress_line,
-    runs_message,
-    start_card,
-    status_message,
-)
+from notifiers.text.status import START_MODES, card, progress_line, runs_message, start_card, status_message
 from notifiers.text.words import duration, look_at
 
 INTRODUCTION = "The bot trains one experiment after another and reports here. /help lists all commands."
@@ -59,30 +50,25 @@ LOG_BYTES = 3000  # of a log that are shown: about what one chat message holds
 Handler: TypeAlias = Callable[[Call, Request], Awaitable[Message | Reply]]
 
 
+@dataclass(eq=False)
 class CommandHandlers(IdeaCommands):
-    """Answers commands about the runs of `host`; `now` gives seconds since the epoch.
+    """Answers commands about the runs; `now` gives seconds since the epoch.
 
-    `chats` tells how the chats are, a line each, for `/health`; `drawing` draws charts.
+    `chats` tells how the chats are, for `/health`; `drawing` draws charts.
     """
 
-    def __init__(
-        self,
-        host: Runs,
-        settings: Settings,
-        *,
-        preferences: PreferenceStore,
-        chats: Callable[[], Sequence[str]],
-        zone: tzinfo,
-        now: Callable[[], float] = time.time,
-        drawing: WarmWorker | None = None,
-    ) -> None:
-        super().__init__(host, settings)
-        self._preferences = preferences
-        self._chats = chats
-        self._zone = zone
-        self._now = now
-        self._drawing = drawing
-        self._reporter = Reporter(host, settings, zone=zone, now=now, drawing=drawing)
+    _: KW_ONLY
+    preferences: PreferenceStore
+    chats: Callable[[], Sequence[Check]]
+    zone: tzinfo
+    now: Callable[[], float] = time.time
+    drawing: WarmWorker | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._reporter = Reporter(
+            self.runs, self.settings, zone=self.zone, now=self.now, drawing=self.drawing
+        )
 
     async def obey(self, call: Call, request: Request) -> Reply:
         """Do what is asked and return the answer. The method of a command has its name."""
@@ -92,11 +78,11 @@ class CommandHandlers(IdeaCommands):
 
     async def progress(self) -> str:
         """Return the current training in one line, or why there is none; empty when no run is active."""
-        run = None if self._host.current.is_changing else await in_thread(self._host.current.now)
+        run = None if self.runs.current.is_changing else await in_thread(self.runs.current.now)
         if run is None or run.state is RunState.STOPPED:
             return ""
-        status = await in_thread(self._status_of, run)
-        return progress_line(status, zone=self._zone, waits_for=self._waits_for(run))
+        status = await in_thread(self.runs.status, run)
+        return progress_line(status, zone=self.zone, waits_for=self._waits_for(run))
 
     # Control: the channel that asks has its message about the change in the answer, all others in the event's
 
@@ -104,16 +90,16 @@ class CommandHandlers(IdeaCommands):
         tag, mode, lanes = call.text("tag"), call.text("mode"), call.text("lanes")
         if mode and mode not in START_MODES:
             raise UserError(f"{mode} is no mode: say {', '.join(START_MODES)}.")
-        async with self._host.current.changes(asked_at=request.sent_at):
-            await self._host.prepare()
+        async with self.runs.current.changes(asked_at=request.sent_at):
+            await self.runs.prepare()
             if not call.has("go"):
-                plan = await in_thread(lambda: self._host.plan_run(tag, lanes=lanes))
+                plan = await in_thread(self.runs.plan_run, tag, lanes=lanes)
                 return Reply(start_card(plan), replaces=True)
             channel = request.sender.channel
-            run = await in_thread(lambda: self._host.start_run(tag, answered_in=channel, lanes=lanes))
-            self._host.conduct(run, self._settings.experiments)
+            run = await in_thread(self.runs.start_run, tag, answered_in=channel, lanes=lanes)
+            self.runs.conduct(run, self.settings.experiments)
             if mode:
-                await in_thread(self._preferences.change, request.sender.channel, mode)
+                await in_thread(self.preferences.change, request.sender.channel, mode)
         started = await in_thread(last_event_of, self._journal, run.id, (EventKind.RUN_STARTED,))
         assert started is not None
         return Reply(message_of(started, run), replaces=True, for_all=True)
@@ -135,14 +121,14 @@ class CommandHandlers(IdeaCommands):
     async def _resume(self, _: Call, request: Request) -> Reply:
         engine = await self.steered(request)
         await engine.resume(reason=_order(request))
-        self._host.conduct(engine.run, self._settings.experiments)
+        self.runs.conduct(engine.run, self.settings.experiments)
         return Reply.changed(f"Run {engine.run.tag} continues.", brief=True)
 
     async def _stop(self, _: Call, request: Request) -> Reply:
         run, order = await self.meant_run(request), _order(request)
         if not request.sender.is_local:
             order = replace(order, answered_in="")  # the event brings the report
-        await (await in_thread(self._host.engine, run)).stop(reason=order)
+        await (await in_thread(self.runs.engine, run)).stop(reason=order)
         return Reply.changed(f"Run {run.tag} is stopped. Its branch {run.branch} and all results stay.")
 
     async def _retag(self, call: Call, request: Request) -> Reply:
@@ -150,7 +136,7 @@ class CommandHandlers(IdeaCommands):
         run = await in_thread(self._journal.run, old)
         if run is None:
             raise UserError(f"No run {old}: /runs lists all runs.")
-        await (await in_thread(self._host.engine, run)).retag(new, answered_in=request.sender.channel)
+        await (await in_thread(self.runs.engine, run)).retag(new, answered_in=request.sender.channel)
         return Reply.changed(retagged_text(old, new))
 
     async def _skip(self, _: Call, request: Request) -> Reply:
@@ -208,7 +194,7 @@ class CommandHandlers(IdeaCommands):
         run = engine.run
         if run.state is RunState.DONE:
             await engine.resume(reason=_order(request))
-            self._host.conduct(engine.run, more)
+            self.runs.conduct(engine.run, more)
         elif run.state is not RunState.RUNNING:
             return Reply.changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
         return Reply.changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
@@ -217,12 +203,12 @@ class CommandHandlers(IdeaCommands):
 
     async def _status(self, _: Call, request: Request) -> Message:
         run = await self.asked_run(request)
-        status = await in_thread(self._status_of, run)
-        return status_message(status, now=self._now(), zone=self._zone, waits_for=self._waits_for(run))
+        status = await in_thread(self.runs.status, run)
+        return status_message(status, now=self.now(), zone=self.zone, waits_for=self._waits_for(run))
 
     async def _card(self, _: Call, request: Request) -> Message:
         run = await self.asked_run(request)
-        return card(await in_thread(self._status_of, run), zone=self._zone)
+        return card(await in_thread(self.runs.status, run), zone=self.zone)
 
     async def _summary(self, _: Call, request: Request) -> Message:
         here = request.sender.is_local
@@ -250,15 +236,13 @@ class CommandHandlers(IdeaCommands):
         if best is None:
             raise UserError(f"Run {run.tag} has no kept experiment yet.")
         found = digest(best, run=run, noise=await in_thread(read_noise, self._journal, run))
-        certain = certified_line(
-            await in_thread(lambda: read_certainty(self._journal, run, with_keeps=False))
-        )
-        text = "\n".join(filter(None, (found.text, certain)))
+        certainty = await in_thread(read_certainty, self._journal, run, with_keeps=False)
+        text = "\n".join(filter(None, (found.text, certified_line(certainty))))
         return replace(found, text=text, buttons=experiment_buttons(best, run.state))
 
     async def _diff(self, call: Call, request: Request) -> Message:
         run, experiment = await self._experiment(call, request)
-        workspace = await in_thread(self._host.workspace, run)
+        workspace = await in_thread(self.runs.workspace, run)
         if call.has("to"):
             after = (await self._experiment(call, request, "to"))[1]
             text = await in_thread(workspace.diff, after.commit, experiment.commit)
@@ -273,32 +257,33 @@ class CommandHandlers(IdeaCommands):
     async def _log(self, call: Call, request: Request) -> Message:
         run, experiment = await self._experiment(call, request)
         if experiment.status:
-            path = RunFolders(self._settings.home, run.id).log(experiment.number)
+            path = RunFolders(self.settings.home, run.id).log(experiment.number)
         else:
-            path = (await in_thread(self._host.engine, run)).live_log(experiment)
+            path = (await in_thread(self.runs.engine, run)).live_log(experiment)
         tail = await in_thread(read_tail, path, limit=LOG_BYTES)
-        text = without_secrets(tail, self._settings.secrets)
+        text = without_secrets(tail, self.settings.secrets)
         return log_message(experiment, text, cut_off=len(tail.encode()) >= LOG_BYTES)
 
     async def _plot(self, _: Call, request: Request) -> Message:
         run = await self.asked_run(request)
         try:
             rows = await in_thread(read_rows, self._journal, run.id)
-            picture = await chart_of(run, rows, drawing=self._drawing)
+            picture = await chart_of(run, rows, drawing=self.drawing)
         except ChartError as error:
             raise UserError(str(error)) from None
         if request.sender.is_local:
-            path = self._settings.home / picture.name
-            await in_thread(path.write_bytes, picture.content)
+            path = self.settings.home / picture.name
+            with writing(path):
+                await in_thread(path.write_bytes, picture.content)
             return Message(f"Chart: {path}")
         return Message(f"Run {run.tag}", attachments=(picture,))
 
     async def _bundle(self, _: Call, request: Request) -> Message:
         run = await self.asked_run(request)
-        folder = bundle_folder(self._settings, run)
-        workspace = await in_thread(self._host.workspace, run)
+        folder = bundle_folder(self.settings, run)
+        workspace = await in_thread(self.runs.workspace, run)
         made = await make_bundle(
-            self._journal, run, workspace, settings=self._settings, folder=folder, drawing=self._drawing
+            self._journal, run, workspace, settings=self.settings, folder=folder, drawing=self.drawing
         )
         return made.message()
 
@@ -307,47 +292,42 @@ class CommandHandlers(IdeaCommands):
         try:
             text = call.text("text")
             found = (
-                await in_thread(self._preferences.change, channel, text)
+                await in_thread(self.preferences.change, channel, text)
                 if text
-                else await in_thread(self._preferences.get, channel)
+                else await in_thread(self.preferences.get, channel)
             )
         except ValueError as error:
             raise UserError(str(error)) from None
-        sign = "<" if self._settings.metric_goal is Goal.MINIMIZE else ">"
-        reach = f"{self._settings.metric} {sign} 0.97"
-        text = describe(found, now=self._now(), zone=self._zone, reach=reach)
-        if found.verbosity is Verbosity.MORNING and not self._settings.wake_up:
+        sign = "<" if self.settings.metric_goal is Goal.MINIMIZE else ">"
+        reach = f"{self.settings.metric} {sign} 0.97"
+        text = describe(found, now=self.now(), zone=self.zone, reach=reach)
+        if found.verbosity is Verbosity.MORNING and not self.settings.wake_up:
             text = f"{text}\n{NO_MORNING}"
         modes = (Button("All", "/notify all"), Button("Keeps, hourly", "/notify hourly"))
         buttons = ((*modes, Button("Morning", "/notify morning")),)
         return Reply(Message(text, buttons=buttons), replaces=True)
 
     async def _runs(self, _: Call, __: Request) -> Message:
-        statuses = await in_thread(lambda: list(map(self._status_of, self._journal.runs())))
-        return runs_message(statuses, zone=self._zone)
+        statuses = await in_thread(lambda: list(map(self.runs.status, self._journal.runs())))
+        return runs_message(statuses, zone=self.zone)
 
     async def _health(self, call: Call, _: Request) -> Message:
-        checks = await in_thread(self._checks)
-        lines = [*render(checks).splitlines(), *self._chats()]
-        bad = [line for line in lines if not line.startswith("ok ")]
+        checks = [*await in_thread(self._checks), *self.chats()]
+        bad = [check for check in checks if not check.ok]
         if not (bad or call.has("all")):
-            return Message(f"All well ({len(lines)} checks; /health all lists them).")
-        lines = lines if call.has("all") else bad
-        incidents = await in_thread(incident_lines, self._journal, zone=self._zone)
-        return Message("Health", "\n".join((*lines, *incidents)))
+            return Message(f"All well ({len(checks)} checks; /health all lists them).")
+        incidents = await in_thread(incident_lines, self._journal, zone=self.zone)
+        return Message("Health", "\n".join((render(checks if call.has("all") else bad), *incidents)))
 
     def _checks(self) -> tuple[Check, ...]:
-        settings = self._settings
+        settings = self.settings
         checks = health_checks(
-            self._journal,
-            home=settings.home,
-            heartbeat_minutes=settings.heartbeat_minutes,
-            now=self._now(),
+            self._journal, home=settings.home, heartbeat_minutes=settings.heartbeat_minutes, now=self.now()
         )
-        failed = (loop_check(one.run, one.ended.reason) for one in self._host.loops() if one.ended)
-        nodes = self._host.nodes
-        where = nodes.checks() if nodes else [sandbox_check(self._host.sandbox)]
-        own = (*where, *self._host.evaluation_checks())
+        failed = (loop_check(one.run, one.ended.reason) for one in self.runs.loops() if one.ended)
+        nodes = self.runs.nodes
+        where = nodes.checks() if nodes else [sandbox_check(self.runs.sandbox)]
+        own = (*where, *self.runs.evaluation_checks())
         return (*examine(settings), *examine_services(settings), *own, *checks, *failed)
 
     async def _start(self, _: Call, __: Request) -> Message:
@@ -359,11 +339,10 @@ class CommandHandlers(IdeaCommands):
     async def _help(self, call: Call, request: Request) -> Message:
         name = call.text("command")
         if name is None:
-            shown = [command for command in COMMANDS if not command.hidden]
             if not request.sender.is_local:  # a phone breaks the lines of a table, and has no links in one
-                return Message("\n".join(f"{command.usage}: {command.help}" for command in shown))
-            width = max(len(command.usage) for command in shown)
-            lines = (f"{command.usage:{width}}  {command.help}" for command in shown)
+                return Message("\n".join(f"{command.usage}: {command.help}" for command in VISIBLE))
+            width = max(len(command.usage) for command in VISIBLE)
+            lines = (f"{command.usage:{width}}  {command.help}" for command in VISIBLE)
             return Message("Commands:", "\n".join(lines))
         command = find_command(name)
         return Message(f"{command.usage}\n{command.help}.\nFor example: {command.example}")
@@ -371,14 +350,11 @@ class CommandHandlers(IdeaCommands):
     # Parts
 
     def _waits_for(self, run: Run) -> str:
-        engine = self._host.engine_if_made(run)
+        engine = self.runs.engine_if_made(run)
         if engine and engine.preparing:
             return f"Preparing: {engine.preparing}"
         failure = engine.prefetch.failure if engine else None
         return f"Waiting for a proposal: {failure.reason}" if failure else ""
-
-    def _status_of(self, run: Run) -> RunStatus:
-        return run_status(self._journal, run, worktree=self._host.worktree(run.tag))
 
 
 def _order(request: Request) -> Reason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from bot.commands.access import Request
 from bot.commands.table import Call
@@ -36,23 +37,21 @@ NOTHING_TO_STEER = "Nothing changes: #{} set no constant, and only search propos
 _DROP = re.compile(r"drop\s+#?(\d{1,9})", re.IGNORECASE)
 
 
+@dataclass(eq=False)
 class IdeaCommands:
-    """Obeys the commands about what comes next in the runs of `host`."""
+    """Obeys the commands about what comes next in the runs."""
 
-    def __init__(self, host: Runs, settings: Settings) -> None:
-        self._host = host
-        self._journal = host.journal
-        self._settings = settings
+    runs: Runs
+    settings: Settings
 
-    async def current_run(self) -> Run:
-        """Return the run that commands without a tag are about."""
-        return await self._host.current.chosen()
+    def __post_init__(self) -> None:
+        self._journal = self.runs.journal
 
     async def asked_run(self, request: Request) -> Run:
         """Return the run that a question is about: that of the message or topic where it is asked, if any."""
         if request.run is not None:
             return await in_thread(self._journal.run_by_id, request.run)
-        return await self.current_run()
+        return await self.runs.current.chosen()
 
     async def meant_run(self, request: Request) -> Run:
         """Return the run that a command steers.
@@ -60,7 +59,7 @@ class IdeaCommands:
         Raises:
             UserError: it was started after the command was sent, or is not the one of the message or topic.
         """
-        run = await self._host.current.chosen(sent_at=request.sent_at)
+        run = await self.runs.current.chosen(sent_at=request.sent_at)
         if request.run not in (None, run.id):
             other = await self.asked_run(request)
             raise UserError(f"Not done: this is about run {other.tag}, and commands steer run {run.tag} now.")
@@ -68,14 +67,13 @@ class IdeaCommands:
 
     async def steered(self, request: Request) -> Engine:
         """Return the engine of the run that a command steers; raises as `meant_run`."""
-        return await in_thread(self._host.engine, await self.meant_run(request))
+        return await in_thread(self.runs.engine, await self.meant_run(request))
 
     async def _idea(self, call: Call, request: Request) -> Reply:
         run, sender = await self.meant_run(request), request.sender
         if dropped := _DROP.fullmatch(call.arguments["text"]):
             return await self._drop(run, int(dropped[1]), request)
-        if run.state is RunState.STOPPED:
-            raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
+        _require_open(run)
         text = one_line(call.arguments["text"], IDEA_CHARACTERS)
         at_once, outlook = await in_thread(self._look_at, run, text)  # one that cannot be is not noted
         if call.has("n") and not at_once:
@@ -94,12 +92,18 @@ class IdeaCommands:
             message_id=request.message_id,
         )
         place = f"{len(waiting)} ahead of it" if waiting else "next"
-        if engine := self._host.engine_if_made(run):
+        if engine := self.runs.engine_if_made(run):
             engine.prefetch.look_again(at_once=at_once)
-        how = f"queued ({place})" if at_once or self._has_models else "noted, but cannot be tried now"
+        how = f"queued ({place})" if at_once or self.settings.has_models else "noted, but cannot be tried now"
         queued = f"Idea #{idea.id} is {how}: {idea.text}"
         paused = f"/resume first: run {run.tag} is {run.state}." if run.state is not RunState.RUNNING else ""
         return Reply(Message("\n".join(filter(None, (queued, outlook, paused)))))
+
+    async def _new_idea(self, _: Call, request: Request) -> Message:
+        """Refuse at once what a form would be refused for once it is filled in."""
+        run = await self.meant_run(request)
+        _require_open(run)
+        return Message(f"What is run {run.tag} to try?")
 
     async def _drop(self, run: Run, number: int, request: Request) -> Reply:
         box = IdeaBox(self._journal)
@@ -108,8 +112,8 @@ class IdeaCommands:
             raise UserError(f"No idea #{number} is waiting in run {run.tag}: /ideas lists those that are.")
         channel, name = request.sender.channel, request.sender.name
         reason = f"dropped{f' by {name}' if name else ''}"
-        await in_thread(lambda: box.give_up(idea, reason, answered_in=channel))
-        if engine := self._host.engine_if_made(run):
+        await in_thread(box.give_up, idea, reason, answered_in=channel)
+        if engine := self.runs.engine_if_made(run):
             engine.prefetch.withdraw(lambda proposal: proposal.idea == number)
         return Reply.changed(f"Idea #{number} is dropped: {idea.text}")
 
@@ -119,7 +123,7 @@ class IdeaCommands:
         Raises:
             UserError: it can only be meant to set a constant, and cannot be tried.
         """
-        workspace = self._host.workspace(run)
+        workspace = self.runs.workspace(run)
         head = workspace.head()
         source = workspace.source(head)
         try:
@@ -131,7 +135,7 @@ class IdeaCommands:
         if edited == source:
             raise UserError(ALREADY_SET)
         files = {path: workspace.text(run.base_commit, path) for path in workspace.frozen}
-        guard = guard_of(self._settings, run, self._journal, workspace)
+        guard = guard_of(self.settings, run, self._journal, workspace)
         reason = why_impossible(source, files, text) or guard(
             Proposal(edited, text), Context(run, source, head)
         )
@@ -141,7 +145,7 @@ class IdeaCommands:
 
     def _outlook(self, run: Run) -> str:
         """Say which model makes an edit of an idea in words; empty where none is set."""
-        readers = [choice.name for choice in self._settings.proposer if choice.name != SEARCH]
+        readers = [choice.name for choice in self.settings.proposer if choice.name != SEARCH]
         notes = Notes(self._journal)
         down = [name for name in readers if notes.state(run.id, Cause.PROPOSER, name) in UNAVAILABLE]
         if able := [name for name in readers if name not in down]:
@@ -190,28 +194,23 @@ class IdeaCommands:
         wanted = None if off else wish
         put = await in_thread(wishes.put, experiment, wanted, request.sender.asker)
         if not put:
-            raise UserError(
-                f"{wish_text(number, wish)}: so it is already." if wanted else f"#{number} steers nothing."
-            )
+            known = f"Already noted: {wish_text(number, wish)}."
+            raise UserError(known if wanted else f"There is nothing to take back for #{number}.")
         if off:
             return Reply.changed(wish_text(number, None))
         found = await in_thread(wishes.read, run.id)
         said = next(each for each in found if each.number == number)
-        if engine := self._host.engine_if_made(run):
+        if engine := self.runs.engine_if_made(run):
             if wish is Wish.MORE:
                 engine.prefetch.look_again(at_once=True)
             else:
-                workspace = self._host.workspace(run)
+                workspace = self.runs.workspace(run)
                 source = await in_thread(lambda: workspace.source(workspace.head()))
                 engine.prefetch.withdraw(lambda proposal: why_unwanted((said,), source, proposal) is not None)
         undo = Button("Take back", f"/{wish} {number} off")
-        obeyed = _obeyed(said, has_models=self._has_models)
+        obeyed = _obeyed(said, has_models=self.settings.has_models)
         text = f"{wish_text(number, wish)}: {obeyed}." if obeyed else NOTHING_TO_STEER.format(number)
         return Reply(Message(text, buttons=((undo,),)), for_all=True)
-
-    @property
-    def _has_models(self) -> bool:
-        return any(choice.name != SEARCH for choice in self._settings.proposer)
 
     # Parts of all handlers
 
@@ -221,6 +220,11 @@ class IdeaCommands:
         if experiment is None:
             raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
         return run, experiment
+
+
+def _require_open(run: Run) -> None:
+    if run.state is RunState.STOPPED:
+        raise UserError(f"Run {run.tag} is stopped: /start_run, then send it again.")
 
 
 def _obeyed(said: Wished, *, has_models: bool) -> str:

@@ -25,8 +25,7 @@ FRESH_SECONDS = 600.0  # after which a command that ends a training is refused
 QUESTION_SECONDS = 120.0  # after which a question has expired
 
 FAILED = "That failed. The reason is in bot.log."
-REMEMBERED_SECONDS = 30 * 86400.0
-"""How long requests are remembered, so that none is obeyed twice; platforms redeliver within a day."""
+REMEMBERED_SECONDS = 30 * 86400.0  # in which none is obeyed again; platforms redeliver within a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +37,30 @@ class _Question:
     asked_at: float
 
 
+@dataclass(eq=False, kw_only=True)
 class Inbox:
     """Answers requests from every front end; `now` gives seconds since the epoch."""
 
-    def __init__(
-        self, *, handlers: CommandHandlers, access: Access, journal: Journal, now: Callable[[], float]
-    ) -> None:
-        self._handlers = handlers
-        self._access = access
-        self._journal = journal
-        self._now = now
+    handlers: CommandHandlers
+    access: Access
+    journal: Journal
+    now: Callable[[], float]
+
+    def __post_init__(self) -> None:
         self._questions: dict[str, _Question] = {}
 
     async def answer(self, request: Request) -> Reply | None:
         """Return the answer; None means no answer, as to strangers and to what was answered before."""
         sender = request.sender
-        role = self._access.role_of(sender)
-        if role is None and not (self._access.may_ask_id(sender) and _asks_for_ids(request.text)):
+        role = self.access.role_of(sender)
+        if role is None and not (self.access.may_ask_id(sender) and _asks_for_ids(request.text)):
             log.warning("a stranger on %s: user %s in %s", sender.platform, sender.user, sender.place)
             return None
         run, number = await in_thread(self._told, request) if request.message_id else (None, None)
         request = replace(request, run=request.run or run)
         if number is None and _is_talk(request):
             return None
-        blocked = self._journal.blocked
+        blocked = self.journal.blocked
         if request.key and blocked is None and not await in_thread(self._is_new, request.key):
             return None
         try:
@@ -71,7 +70,7 @@ class Inbox:
             self._require_fresh(call, request)
             _require_run(call, request)
             if call.command.name == "id" or role is None:
-                return Reply(Message(self._access.ids_of(sender)))
+                return Reply(Message(self.access.ids_of(sender)))
             return await self._obey(call, request)
         except UserError as error:
             return _refusal(request, error)
@@ -86,29 +85,29 @@ class Inbox:
             except UserError as error:  # no second press would do better
                 return replace(_refusal(request, error), replaces=True)
         if call.command.about_run:
-            request = replace(request, run=(await self._handlers.asked_run(request)).id)
+            request = replace(request, run=(await self.handlers.asked_run(request)).id)
         is_local = request.sender.is_local
         if call.command.question and not is_local and (question := await self._ask(call, request)):
             return question
-        reply = await self._handlers.obey(call, request)
-        message = pressable(reply.message, self._access.highest_role(request.sender.channel))
+        reply = await self.handlers.obey(call, request)
+        message = pressable(reply.message, self.access.highest_role(request.sender.channel))
         if request.run is not None:
             message = replace(message, buttons=_about(message.buttons, request.run))
         return replace(reply, message=message, run=request.run)
 
     def _require_fresh(self, call: Call, request: Request) -> None:
-        age = self._now() - request.sent_at
+        age = self.now() - request.sent_at
         if call.perishable and age > FRESH_SECONDS:
             raise UserError(f"/{call.command.name} is too old and was ignored: sent {duration(age)} ago.")
 
     async def _ask(self, call: Call, request: Request) -> Reply | None:
         """Return the question whether to obey; None where there is nothing to obey any more."""
-        run = await self._handlers.meant_run(request)
+        run = await self.handlers.meant_run(request)
         if run.state is RunState.STOPPED:
             return None
         nonce = secrets.token_hex(4)
         self._questions = {key: one for key, one in self._questions.items() if not self._expired(one)}
-        self._questions[nonce] = _Question(request, call, self._now())
+        self._questions[nonce] = _Question(request, call, self.now())
         buttons = (Button("Yes", f"/confirm {nonce}"), Button("No", "/cancel"))
         return Reply(Message(call.command.question.format(run.tag), buttons=(buttons,)))
 
@@ -120,23 +119,23 @@ class Inbox:
             raise UserError("That question was asked in another chat.")
         asked = question.request  # it is about the run of that moment
         asked = replace(request, sent_at=asked.sent_at, run=asked.run)
-        reply = await self._handlers.obey(question.call, asked)
+        reply = await self.handlers.obey(question.call, asked)
         text = f"{reply.message.text} ({request.sender.name})"
         return Reply(replace(reply.message, text=text), replaces=True)
 
     def _expired(self, question: _Question) -> bool:
-        return self._now() - question.asked_at > QUESTION_SECONDS
+        return self.now() - question.asked_at > QUESTION_SECONDS
 
     def _told(self, request: Request) -> tuple[int | None, int | None]:
         """Return the run that the message or its topic is about, and the experiment that it replies to."""
-        journal, channel, replied_to = self._journal, request.sender.channel, request.replied_to
+        journal, channel, replied_to = self.journal, request.sender.channel, request.replied_to
         if replied_to and (found := told_experiment(journal, channel, replied_to, at=request.sent_at)):
             return found
         return told_run(journal, channel, replied_to or request.message_id), None
 
     def _is_new(self, key: str) -> bool:
         """Remember the request before it is obeyed: a command that ends the bot must not come again."""
-        return remember_request(self._journal, key, now=self._now(), seconds=REMEMBERED_SECONDS)
+        return remember_request(self.journal, key, now=self.now(), seconds=REMEMBERED_SECONDS)
 
 
 def _require_writable(call: Call, blocked: Blocked | None) -> None:

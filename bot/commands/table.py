@@ -136,11 +136,7 @@ COMMANDS = (
     ),
     Command("skip", "Give up this experiment and start the next", "/skip", (), _STEERS, perishable=True),
     Command(
-        "rerun",
-        "Repeat an experiment K times",
-        "/rerun 12 3",
-        (_NUMBER, Parameter("k", Kind.COUNT)),
-        _STEERS,
+        "rerun", "Repeat an experiment K times", "/rerun 12 3", (_NUMBER, Parameter("k", Kind.COUNT)), _STEERS
     ),
     Command("accept", "Believe a result in quarantine", "/accept 12", (_NUMBER,), _STEERS),
     Command(
@@ -150,13 +146,7 @@ COMMANDS = (
         (_NUMBER,),
         _STEERS,
     ),
-    Command(
-        "certify",
-        "Train best and baseline again: how sure is the gain?",
-        "/certify",
-        (),
-        _STEERS,
-    ),
+    Command("certify", "Train best and baseline again: how sure is the gain?", "/certify", (), _STEERS),
     Command(
         "prune",
         "Measure what each keep brings; with numbers, remove these",
@@ -217,20 +207,19 @@ COMMANDS = (
     Command("confirm", "Answer yes", "/confirm a1b2c3", (_NONCE,), _STEERS, hidden=True, about_run=False),
     Command("cancel", "Answer no", "/cancel", (), _STEERS, hidden=True, about_run=False),
     Command("card", "The card of the run as it is now", "/card", hidden=True),
+    Command("new_idea", "Whether an idea can be queued", "/new_idea", (), _STEERS, hidden=True),
 )
 
-
-USUAL = ("start_run", "status", "results", "plot", "pause", "resume")
-"""The names of the commands that most people need most."""
+VISIBLE = tuple(command for command in COMMANDS if not command.hidden)  # the others stand behind buttons
+USUAL = ("start_run", "status", "results", "plot", "pause", "resume")  # what most people need most
 
 
 def find_command(name: str) -> Command:
     plain = name.lower().removeprefix("/")
-    names = [command.name for command in COMMANDS if not command.hidden]
     for command in COMMANDS:
         if command.name == plain:
             return command
-    near = get_close_matches(plain, names, n=1)
+    near = get_close_matches(plain, [command.name for command in VISIBLE], n=1)
     hint = f"did you mean /{near[0]}?" if near else "/help lists the commands."
     raise UserError(f"There is no command /{plain[:40]}: {hint}")
 
@@ -242,7 +231,7 @@ def pressable(message: Message, role: Role) -> Message:
 
 
 def _role_of(button: Button) -> Role:
-    return parse(button.command).command.role
+    return find_command(button.command.split(maxsplit=1)[0]).role
 
 
 _RUN = re.compile(r" @(\d+)$")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -16,26 +16,13 @@ from loop.process.liveness import Marked, Owner, is_stalled
 from loop.process.trainer import Process
 from notifiers.text.words import cause_text
 
-BACKOFF = (0.0, 60.0, 300.0, 600.0)
-"""Seconds to wait before a loop is restarted for the first, the second, … time in a row."""
-
-MANY_RESTARTS = 4
-"""A person is called after so many restarts of a loop in a row."""
-
-LANE_CLOSED = 60.0
-"""Seconds after which the GPU of a closed lane is looked at again."""
-
-STEADY = 300.0
-"""Seconds after which a restarted loop counts as recovered."""
-
-NO_IDEAS = 3600.0
-"""Seconds without a proposal after which a person is called."""
-
-REPORTED = 60.0
-"""Seconds of lost time from which on it is reported."""
-
-CLOCK_JUMP = 30.0
-"""Seconds; NTP moves a clock by less."""
+BACKOFF = (0.0, 60.0, 300.0, 600.0)  # seconds before the first, the second, … restart of a loop in a row
+MANY_RESTARTS = 4  # of a loop in a row, after which a person is called
+LANE_CLOSED = 60.0  # seconds after which the GPU of a closed lane is looked at again
+STEADY = 300.0  # seconds after which a restarted loop counts as recovered
+NO_IDEAS = 3600.0  # seconds without a proposal after which a person is called
+REPORTED = 60.0  # seconds of lost time from which on it is reported
+CLOCK_JUMP = 30.0  # seconds; NTP moves a clock by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,8 +271,7 @@ def _occupied(loop: LoopVitals, vitals: Vitals) -> Reason | None:
             return None
         held += others
     free_mb = max(_room(gpu, vitals) for gpu in vitals.gpus.gpus)
-    names = ", ".join(f"{process.name} (pid {process.pid})" for process in held)
-    return _because(Cause.GPU_FULL, free_mb=free_mb, needed_mb=loop.needed_mb, held_by=names)
+    return _full(free_mb, loop.needed_mb, held)
 
 
 def lane_blocker(slot: Slot, loop: LoopVitals, vitals: Vitals) -> Reason | None:
@@ -303,8 +289,12 @@ def lane_blocker(slot: Slot, loop: LoopVitals, vitals: Vitals) -> Reason | None:
     if _room(gpu, vitals) >= loop.needed_mb:
         return None
     others = [process for process, whose in vitals.holders if _holds(process, whose, gpu)]
+    return _full(_room(gpu, vitals), loop.needed_mb, others)
+
+
+def _full(free_mb: float, needed_mb: float, others: Sequence[GpuProcess]) -> Reason:
     names = ", ".join(f"{process.name} (pid {process.pid})" for process in others) or "another program"
-    return _because(Cause.GPU_FULL, free_mb=_room(gpu, vitals), needed_mb=loop.needed_mb, held_by=names)
+    return _because(Cause.GPU_FULL, free_mb=free_mb, needed_mb=needed_mb, held_by=names)
 
 
 def _holds(process: GpuProcess, whose: Owner, gpu: Gpu) -> bool:

@@ -114,25 +114,21 @@ def _call(run: Run, call: Call) -> Check:
 def _delivered(standing: Standing, now: float) -> Check:
     last, waiting = standing.last, f"{standing.waiting:,} undelivered"
     if (trouble := last.trouble) is not None:
-        since = f"takes nothing for {duration(now - trouble.since)}: {one_line(trouble.reason, _LINE)}"
+        since = f"none delivered for {duration(now - trouble.since)}: {one_line(trouble.reason, _LINE)}"
         return Check(last.channel, False, f"{waiting}, {since}")
-    if last.told_at is None and not (standing.waiting or last.refused):
-        return Check(last.channel, True, "nothing to deliver yet")
-    if last.told_at is None:
+    if last.told_at is not None:
+        return Check(last.channel, True, f"{waiting}, last delivery {duration(now - last.told_at)} ago")
+    if standing.waiting or last.refused:
         return Check(last.channel, None, f"{waiting}, nothing was ever delivered")
-    return Check(last.channel, True, f"{waiting}, last delivery {duration(now - last.told_at)} ago")
+    return Check(last.channel, True, "nothing to deliver yet")
 
 
 def _state_file(journal: Journal) -> Check:
     path, blocked = journal.path, journal.blocked
     if blocked is not None:
         since = datetime.fromtimestamp(blocked.since).astimezone()
-        return Check(
-            "state file",
-            False,
-            f"not writable since {since:%H:%M}, as {blocked.cause}",
-            f"{blocked.fix.capitalize()}.",
-        )
+        detail = f"not writable since {since:%H:%M}, as {blocked.cause}"
+        return Check("state file", False, detail, f"{blocked.fix.capitalize()}.")
     size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
     return Check("state file", True, f"{path}, {size / 1e6:.1f} MB")
 

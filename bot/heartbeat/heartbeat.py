@@ -55,12 +55,14 @@ from loop.store.journal import Journal, StoreError
 
 log = logging.getLogger(__name__)
 
-MISSED = 3
-"""The heartbeat is late when so many beats in a row are missing."""
+Jobs: TypeAlias = dict[Callable[[], Awaitable[None]], float]
+"""What is called, and every how many seconds."""
 
-
-REMIND_SECONDS = 3600.0
-"""An unanswered call for a person is repeated once after this, also in quiet hours."""
+MISSED = 3  # beats in a row, after which the heartbeat is late
+REMIND_SECONDS = 3600.0  # after which an unanswered call for a person is repeated once, also in quiet hours
+LOOK_SECONDS = 5.0  # how often it is looked whether somebody has set the clock back
+PATIENCE = 10.0  # seconds for the health check service to answer
+BODY_BYTES = 10_000  # as much as healthchecks.io keeps of what is sent with a ping
 
 
 async def find_blocker(examiner: Examiner, run: Run) -> Reason | None:
@@ -233,13 +235,6 @@ def _kill(orphan: Marked) -> None:
         log.warning("killed pid %d, left over from a training that has ended", orphan.process.pid)
 
 
-PATIENCE = 10.0
-"""Seconds for the health check service to answer."""
-
-BODY_BYTES = 10_000
-"""As much as healthchecks.io keeps of what is sent with a ping."""
-
-
 async def ping(url: str, problems: Sequence[str], *, patience: float = PATIENCE) -> None:
     """Call `url`, unless it is empty, as healthchecks.io wants it: as failed if there are problems.
 
@@ -261,14 +256,6 @@ async def ping(url: str, problems: Sequence[str], *, patience: float = PATIENCE)
                 log.warning("HEALTHCHECK_URL answered with status %d", response.status)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         log.warning("HEALTHCHECK_URL cannot be reached (%s)", type(error).__name__)
-
-
-LOOK_SECONDS = 5.0
-"""How often it is looked whether somebody has set the clock back."""
-
-
-Jobs: TypeAlias = dict[Callable[[], Awaitable[None]], float]
-"""What is called, and every how many seconds."""
 
 
 @asynccontextmanager

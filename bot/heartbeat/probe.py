@@ -233,9 +233,6 @@ class Examiner:
 
     def _last_word(self, run: Run) -> float:
         try:
-            return self._log(run).stat().st_mtime
+            return (worktree(self.home, run.tag) / "run.log").stat().st_mtime
         except FileNotFoundError:
             return 0.0
-
-    def _log(self, run: Run) -> Path:
-        return worktree(self.home, run.tag) / "run.log"

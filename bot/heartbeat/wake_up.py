@@ -21,8 +21,7 @@ from notifiers.text.words import duration
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 20.0
-"""How often the time is checked: the machine may have slept, or its clock been set."""
+LOOK_SECONDS = 20.0  # how often the time is checked: the machine may have slept, or its clock been set
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,15 +123,13 @@ class WakeUp:
         with self.journal.transaction() as append:
             for run in self.journal.runs():
                 last, since = _last_report(self.journal, run)
-                if next_after(self.cron, since, self.zone) <= now and self._is_news(run, last):
+                if next_after(self.cron, since, self.zone) > now:
+                    continue
+                goes_on = run.state in (RunState.RUNNING, RunState.PAUSING)
+                if goes_on or has_events_after(self.journal, run.id, last):
                     append(run.id, EventKind.WAKE_UP, since=since)
                     due.append(run)
         return due
-
-    def _is_news(self, run: Run, last: int) -> bool:
-        if run.state in (RunState.RUNNING, RunState.PAUSING):
-            return True
-        return has_events_after(self.journal, run.id, last)
 
 
 def _last_report(journal: Journal, run: Run) -> tuple[int, float]:

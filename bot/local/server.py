@@ -117,7 +117,8 @@ class LocalServer:
             return
         client = _Client(writer)
         if len(self._serving) >= MOST_CLIENTS:
-            client.refuse(f"The bot has {MOST_CLIENTS} connections already: close some.")
+            client.write(pack({"error": f"The bot has {MOST_CLIENTS} connections already: close some."}))
+            writer.close()
             return
         task = asyncio.create_task(self._serve(reader, client))
         self._serving[task] = client
@@ -177,17 +178,16 @@ class LocalServer:
             await asyncio.sleep(self.interval)
 
 
+@dataclass(frozen=True, slots=True)
 class LocalChannel:
     """All attached clients as a channel: no message has an id, and none can be changed."""
 
-    name = TERMINAL
-
-    def __init__(self, server: LocalServer) -> None:
-        self._server = server
+    server: LocalServer
+    name: str = TERMINAL
 
     async def send(self, message: Message, *, reply_to: str = "", broadcast: bool = False) -> str:
         del reply_to, broadcast
-        self._server.publish(message)
+        self.server.publish(message)
         return ""
 
     async def edit(self, message_id: str, message: Message) -> None:
@@ -223,10 +223,6 @@ class _Client:
         if progress != self.progress and not self.writer.transport.get_write_buffer_size():
             self.progress = progress
             self.write(pack_item(Progress(progress)))
-
-    def refuse(self, reason: str) -> None:
-        self.write(pack({"error": reason}))
-        self.writer.close()
 
     async def close(self) -> None:
         """Hang up once the client has read everything, or after a moment."""

@@ -9,12 +9,13 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from bot.local.wire import Attached, Progress, attach
+from bot.commands.table import VISIBLE
+from bot.local.wire import Connected, Progress, connect
 from loop.errors import UserError
 from loop.shell import own_command
 from loop.text import clean, one_line
@@ -31,16 +32,16 @@ def render(message: Message) -> str:
     return clean("\n".join(part for part in (message.text, message.block) if part)).rstrip("\n")
 
 
-async def chat(path: Path, *, commands: Sequence[str], history: Path, leaving: str = "leaves") -> bool:
+async def chat(path: Path, *, leaving: str = "leaves") -> bool:
     """Attach this terminal to the bot at the socket `path`; tell whether it was the bot that ended the chat.
 
-    `commands` are the names to complete, with or without a slash; `history` keeps what was typed. A person
-    leaves by `/quit`, Ctrl-D or Ctrl-C; `leaving` says what that does.
+    What is typed is kept in a file beside the socket. A person leaves by `/quit`, Ctrl-D or Ctrl-C; `leaving`
+    says what that does.
     """
     from prompt_toolkit.patch_stdout import patch_stdout
 
-    async with attach(path) as bot:
-        session = _session(commands, history)
+    async with connect(path) as bot:
+        session = _session(path.with_name("history"))
         session.output.write(f"Type /help for the commands; Ctrl-D {leaving}.\n")
         session.output.flush()
         conversation = _Conversation(bot, session)
@@ -63,19 +64,19 @@ async def chat(path: Path, *, commands: Sequence[str], history: Path, leaving: s
     return True
 
 
+@dataclass(slots=True, eq=False)
 class _Conversation:
     """Both directions of a chat: what is typed goes to the bot, what it says is printed above the prompt."""
 
-    def __init__(self, bot: Attached, session: PromptSession[str]) -> None:
-        self._bot = bot
-        self._session = session
-        self._progress = ""
+    bot: Connected
+    session: PromptSession[str]
+    progress: str = ""
 
     async def ask(self) -> None:
         while True:
             try:
-                typed = await self._session.prompt_async(
-                    bottom_toolbar=lambda: [("", self._progress)],
+                typed = await self.session.prompt_async(
+                    bottom_toolbar=lambda: [("", self.progress)],
                     # Signals and unhandled errors are not handled here: this may be the bot process itself.
                     handle_sigint=False,
                     set_exception_handler=False,
@@ -86,24 +87,24 @@ class _Conversation:
             if command == "quit":
                 return
             if command:
-                await self._bot.send(f"/{command}")
+                await self.bot.send(f"/{command}")
 
     async def show(self) -> None:
         from prompt_toolkit.application import in_terminal
 
-        output = self._session.output
-        async for item in self._bot:
+        output = self.session.output
+        async for item in self.bot:
             match item:
                 case Progress(text):
-                    self._progress = one_line(text)
-                    self._session.app.invalidate()
+                    self.progress = one_line(text)
+                    self.session.app.invalidate()
                 case Reply(message) | (Message() as message):
                     async with in_terminal():
                         output.write(render(message) + "\n\n")
                         output.flush()
 
 
-def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
+def _session(history: Path) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory
@@ -111,16 +112,22 @@ def _session(commands: Sequence[str], history: Path) -> PromptSession[str]:
     from prompt_toolkit.keys import Keys
     from prompt_toolkit.shortcuts import CompleteStyle
 
+    class Kept(FileHistory):
+        def store_string(self, string: str) -> None:
+            with suppress(OSError):  # a full disk must not take the prompt away
+                super().store_string(string)
+
     bindings = KeyBindings()
     # A colour in pasted text looks like the report of a mouse, over which the usual binding stumbles.
     bindings.add(Keys.Vt100MouseEvent)(lambda _: None)
-    history.touch(mode=0o600)
-    history.chmod(0o600)  # if it was there before
+    with suppress(OSError):
+        history.touch(mode=0o600)
+        history.chmod(0o600)  # if it was there before
     return PromptSession(
         "autoresearch> ",
-        history=FileHistory(history),
+        history=Kept(history),
         # The pattern takes the letters before the cursor, so that a slash before them changes nothing.
-        completer=WordCompleter([name.removeprefix("/") for name in commands], pattern=re.compile(r"^\w*")),
+        completer=WordCompleter([command.name for command in VISIBLE], pattern=re.compile(r"^\w*")),
         complete_while_typing=False,
         complete_style=CompleteStyle.READLINE_LIKE,
         interrupt_exception=EOFError,
@@ -169,35 +176,30 @@ async def follow(path: Path, out: Output, *, progress_every: float = 5.0) -> Non
     """
     clock = asyncio.get_running_loop().time
     due, progress = clock(), ""
-    async with attach(path) as bot:
-        items = aiter(bot)
-        coming = asyncio.ensure_future(anext(items))
-        try:
-            while True:
-                await asyncio.wait({coming}, timeout=max(0.0, due - clock()) if progress else None)
-                if coming.done():
-                    item = coming.result()
-                    coming = asyncio.ensure_future(anext(items))
-                    match item:
-                        case Message():
-                            progress = ""  # what it is about has ended
-                            await out.write(render(item) + "\n\n")
-                        case Progress(text):
-                            progress = one_line(text)
-                if progress and clock() >= due:
-                    await out.write(progress + "\n")
-                    due, progress = clock() + progress_every, ""
-        except StopAsyncIteration:
-            return
-        finally:
-            coming.cancel()
+    async with connect(path) as bot:
+        while True:
+            try:
+                async with asyncio.timeout_at(due if progress else None):
+                    item = await anext(bot)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                await out.write(progress + "\n")
+                due, progress = clock() + progress_every, ""
+                continue
+            match item:
+                case Message():
+                    progress = ""  # what it is about has ended
+                    await out.write(render(item) + "\n\n")
+                case Progress(text):
+                    progress = one_line(text)
 
 
 _LEAVING = "ends the bot, not the training under way"
 ATTACH_SECONDS = 1.0  # after which an output that was too slow is attached again
 
 
-async def attach_terminal(path: Path, *, commands: Sequence[str], history: Path, left: asyncio.Event) -> None:
+async def attach_terminal(path: Path, *, left: asyncio.Event) -> None:
     """Show on the bot's own terminal, or in its output, what it says; set `left` when a person leaves.
 
     A prompt that fails and a terminal that has gone leave the bot without them, never end it.
@@ -205,7 +207,7 @@ async def attach_terminal(path: Path, *, commands: Sequence[str], history: Path,
     without = f"the bot goes on without it; attach another with `{own_command('chat', path.parent)}`"
     if is_at_terminal():
         try:
-            ended = await chat(path, commands=commands, history=history, leaving=_LEAVING)
+            ended = await chat(path, leaving=_LEAVING)
         except Exception as error:  # noqa: BLE001 - whatever a terminal does to prompt_toolkit
             log.warning("the prompt has failed (%s: %s): %s", type(error).__name__, error, without)
         else:

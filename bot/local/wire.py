@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Bytes of a socket's address, its closing NUL included: 108 on Linux, 104 on macOS.
 _ADDRESS_BYTES = 104
 _PATIENCE = 20.0  # seconds for a bot to take a connection
+ANSWER_SECONDS = 120.0  # a bot that takes longer for a command hangs
+MAX_ITEM = 1 << 26  # bytes of one line from the bot, which is trusted: enough for any diff or log
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +120,10 @@ def bot_answers(path: Path) -> bool | None:
     return True
 
 
-ANSWER_SECONDS = 120.0  # a bot that takes longer for a command hangs
-MAX_ITEM = 1 << 26  # bytes of one line from the bot, which is trusted: enough for any diff or log
-
-
 async def send(path: Path, command: str) -> Reply:
     import asyncio  # here and below: most commands only ask whether a bot is there
 
-    async with _connect(path) as bot:
-        await bot.send(command)
+    async with connect(path, command) as bot:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 async for item in bot:
@@ -139,29 +136,22 @@ async def send(path: Path, command: str) -> Reply:
     raise UserError(f"The bot on {path.parent} ended before it answered.")
 
 
-@asynccontextmanager
-async def attach(path: Path) -> AsyncIterator[Attached]:
-    async with _connect(path) as bot:
-        await bot.send(None)
-        yield bot
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """What the bot says, item by item, until it ends: replies; to who is attached all messages and progress.
 
-
-class Attached:
-    """What the bot says, item by item, until it ends: messages, replies, and changes of progress.
-
-    The first item is always the progress of the moment.
+    To who is attached the first item is the progress of the moment.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
 
-    def __aiter__(self) -> Attached:
+    def __aiter__(self) -> Connected:
         return self
 
     async def __anext__(self) -> Item:
         try:
-            line = await self._reader.readline()
+            line = await self.reader.readline()
         except ConnectionError:
             line = b""
         except ValueError:
@@ -175,13 +165,14 @@ class Attached:
 
         When the bot has gone no error is raised here: the stream of items ends.
         """
-        self._writer.write(pack_request(command))
+        self.writer.write(pack_request(command))
         with suppress(ConnectionError):
-            await self._writer.drain()
+            await self.writer.drain()
 
 
 @asynccontextmanager
-async def _connect(path: Path) -> AsyncIterator[Attached]:
+async def connect(path: Path, command: str | None = None) -> AsyncIterator[Connected]:
+    """Connect to the bot at the socket `path` with a first command, or without one attach to it."""
     import asyncio
 
     try:
@@ -194,7 +185,9 @@ async def _connect(path: Path) -> AsyncIterator[Attached]:
     except OSError as error:
         raise UserError(f"Cannot reach the bot at {path}: {error.strerror or error}.") from error
     try:
-        yield Attached(reader, writer)
+        bot = Connected(reader, writer)
+        await bot.send(command)
+        yield bot
     finally:
         writer.close()
         with suppress(ConnectionError):

@@ -12,6 +12,8 @@ from pathlib import Path
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Experiment, Run, Status
+from loop.files import writing
+from loop.folders import worktree
 from loop.gain import change, number
 from loop.git.bundle import TidyBranch, tidy_branch
 from loop.git.workspace import Workspace
@@ -27,8 +29,9 @@ from notifiers.charts.scene import ChartError
 from notifiers.message import Attachment, Message
 from notifiers.text.words import duration, plural
 
-CHART = "progress.png"
-"""The name of the picture that the text refers to."""
+DESCRIPTION, PATCH, RESULTS = "PULL_REQUEST.md", "changes.patch", "results.tsv"
+SURROUNDINGS, CHART = "environment.json", "progress.png"
+_NAMES = frozenset({DESCRIPTION, PATCH, RESULTS, SURROUNDINGS, CHART})
 
 
 def pull_request(
@@ -116,15 +119,6 @@ def _code_span(text: str) -> str:
     return f"{fence}{' ' if fence != '`' else ''}{line}{' ' if fence != '`' else ''}{fence}"
 
 
-DESCRIPTION, PATCH, RESULTS, SURROUNDINGS = (
-    "PULL_REQUEST.md",
-    "changes.patch",
-    "results.tsv",
-    "environment.json",
-)
-_NAMES = frozenset({DESCRIPTION, PATCH, RESULTS, SURROUNDINGS, CHART})
-
-
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A branch that was made, and the files about it in `folder`, by name."""
@@ -192,7 +186,7 @@ def bundle_folder(settings: Settings, run: Run) -> Path:
 
 
 def open_workspace(settings: Settings, run: Run) -> Workspace:
-    path = settings.home / "worktrees" / run.tag
+    path = worktree(settings.home, run.tag)
     return Workspace(repository=run.repository, path=path, tag=run.tag, editable=settings.editable)
 
 
@@ -211,18 +205,17 @@ def provenance_of(
 
 
 def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: choose a folder.")
-    others = {file.name for file in folder.iterdir()} - _NAMES if folder.exists() else set()
+    with writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file: choose a folder.")
+        others = {file.name for file in folder.iterdir()} - _NAMES if folder.exists() else set()
     if others:
         raise UserError(f"{folder} contains other files ({min(others)}): choose an empty folder.")
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             if content:
                 (folder / name).write_bytes(content)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +11,6 @@ from datetime import tzinfo
 
 from bot.runs import Runs
 from bot.setup.settings import Settings
-from bot.setup.sources import SEARCH
 from loop.errors import UserError
 from loop.experiment import Event, EventKind, Proposal, Run
 from loop.process.worker import in_thread
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Reporter:
-    """Reports on the runs of `host`; `now` gives seconds since the epoch, `zone` is for the times shown.
+    """Reports on the runs; `now` gives seconds since the epoch, `zone` is for the times shown.
 
     Charts are drawn by `drawing`.
     """
 
-    host: Runs
+    runs: Runs
     settings: Settings
     _: KW_ONLY
     zone: tzinfo
@@ -43,7 +43,8 @@ class Reporter:
     drawing: WarmWorker | None = None
 
     def __post_init__(self) -> None:
-        self._journal = self.host.journal
+        self._journal = self.runs.journal
+        self._one_draws = asyncio.Lock()
         self._drawn: tuple[int, tuple[Attachment, ...]] = (0, ())  # an event and its chart
 
     async def summary(self, run: Run, *, with_chart: bool) -> Message:
@@ -69,14 +70,15 @@ class Reporter:
             log.exception("the report on run %d cannot be made", event.run_id)
             return None
         heading = "" if morning else message_of(event, run).text
-        charted = with_chart and event.id != self._drawn[0]
-        message = await self._message(night, with_chart=charted, heading=heading)
-        if charted:
-            self._drawn = (event.id, message.attachments)
-        return replace(message, attachments=self._drawn[1]) if with_chart else message
+        async with self._one_draws:  # for all chats, which ask at the same time
+            charted = with_chart and event.id != self._drawn[0]
+            message = await self._message(night, with_chart=charted, heading=heading)
+            if charted:
+                self._drawn = (event.id, message.attachments)
+            return replace(message, attachments=self._drawn[1]) if with_chart else message
 
     def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
-        engine = self.host.engine_if_made(run)
+        engine = self.runs.engine_if_made(run)
         ready = engine.prefetch.ready if engine else None
         night = read_wakeup_report(
             self._journal,
@@ -96,9 +98,9 @@ class Reporter:
         if ready is not None:
             return next((idea for idea in waiting if idea.id == ready.idea), None)
         prose: tuple[Idea, ...] = ()
-        if not any(choice.name != SEARCH for choice in self.settings.proposer):
+        if not self.settings.has_models:
             with suppress(UserError):  # a report is made even where the repository or the program is gone
-                workspace = self.host.workspace(run)
+                workspace = self.runs.workspace(run)
                 prose = ideas_in_prose(workspace.source(workspace.head()), waiting)
         return next((idea for idea in waiting if idea.removes or idea not in prose), None)
 
@@ -106,15 +108,12 @@ class Reporter:
         assert night.run is not None
         best = night.report.best_number
         changed = (night.start, best) if best is not None and best != night.start else None
-        return replace(
-            report_message(night, zone=self.zone, heading=heading),
-            buttons=report_buttons(night.run.state, changed=changed),
-            attachments=await self._charts(night, night.run) if with_chart and night.rows else (),
-        )
-
-    async def _charts(self, night: WakeUpReport, run: Run) -> tuple[Attachment, ...]:
-        try:
-            return (await chart_of(run, night.rows, drawing=self.drawing),)
-        except ChartError as error:
-            log.warning("%s", error)
-            return ()  # the report is useful without
+        message = report_message(night, zone=self.zone, heading=heading)
+        message = replace(message, buttons=report_buttons(night.run.state, changed=changed))
+        if with_chart and night.rows:
+            try:
+                chart = await chart_of(night.run, night.rows, drawing=self.drawing)
+                return replace(message, attachments=(chart,))
+            except ChartError as error:  # the report is useful without
+                log.warning("%s", error)
+        return message

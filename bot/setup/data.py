@@ -11,7 +11,6 @@ from loop.files import has_something
 from loop.git.repository import read_programs
 from loop.process.environment import PREPARE, prepare_line
 from loop.program.data_paths import find_data
-from notifiers.text.words import some
 
 _USUAL = ".cache/autoresearch"  # what a program of the practice mentions, where its paths cannot be read
 
@@ -28,10 +27,6 @@ class NeededData:
     def missing(self) -> tuple[Path, ...]:
         """Those that are not there, or are folders with nothing in them."""
         return tuple(path for path in self.paths if not has_something(path))
-
-    @property
-    def problem(self) -> str:
-        return f"{some(self.missing, 'path')} (from {self.named_by})" if self.missing else ""
 
 
 def needed_data(

@@ -168,9 +168,8 @@ def examine(settings: Settings, facts: RepositoryFacts | None = None) -> tuple[C
 
 def examine_services(settings: Settings) -> tuple[Check, ...]:
     """Look at what results and messages are sent to besides the chats: no run needs it."""
-    addresses = filter(None, map(str.strip, settings.apprise_urls.get_secret_value().split(",")))
     return (
-        *(_service(number, url) for number, url in enumerate(addresses, start=1)),
+        *(_service(number, url) for number, url in enumerate(settings.addresses, start=1)),
         *([_tracker(settings.tracker[0])] if settings.tracker else []),
     )
 
@@ -208,8 +207,7 @@ def _repository(settings: Settings, facts: RepositoryFacts | None) -> Iterator[C
         yield Check("repository", True, detail)
     if settings.executor == "local":  # else the nodes have it
         yield data_check(settings, facts)
-    only_search = all(choice.kind == SEARCH for choice in settings.proposer)
-    if only_search and not find_axes(find_constants(facts.source), settings.frozen_constants):
+    if not settings.has_models and not find_axes(find_constants(facts.source), settings.frozen_constants):
         detail = f"no constant in {settings.editable} that it may change"
         fix = "Add top-level lines such as LEARNING_RATE = 0.01, or choose another PROPOSER."
         yield Check(SEARCH, None, detail, fix)
@@ -248,12 +246,13 @@ def data_check(settings: Settings, facts: RepositoryFacts | None) -> Check:
     environment = training_environment(os.environ, {}, let_through=settings.train_env)
     repository, commit = (facts.path, facts.base_commit) if facts else (None, "")
     data = needed_data(settings, repository, commit, environment)
-    if data.missing and facts is None:
-        return Check(DATA, True, f"prepared at the first start: {some(data.missing, 'path')}")
-    if data.missing:
-        return Check(DATA, False, f"missing: {data.problem}", data.fix)
-    found = f"{some(data.paths, 'path')} (from {data.named_by})"
-    return Check(DATA, True, found if data.paths else "not checked: no paths found; DATA_PATHS names some")
+    if missing := data.missing:
+        if facts is None:
+            return Check(DATA, True, f"prepared at the first start: {some(missing, 'path')}")
+        return Check(DATA, False, f"missing: {some(missing, 'path')} (from {data.named_by})", data.fix)
+    if not data.paths:
+        return Check(DATA, True, "not checked: no paths found; DATA_PATHS names some")
+    return Check(DATA, True, f"{some(data.paths, 'path')} (from {data.named_by})")
 
 
 def _uv(repository: Path | None) -> Check:

@@ -21,11 +21,10 @@ from loop.text import without_secrets
 
 log = logging.getLogger(__name__)
 
-WATCHDOG_SECONDS = 120
-"""The service manager restarts a bot that was silent for so long."""
-
+WATCHDOG_SECONDS = 120  # of silence after which the service manager restarts the bot
+LOG_BYTES = 2_000_000
+LOG_FILES = 3
 _M_ARENA_MAX = -8  # of glibc's malloc.h
-
 _REFUSED = re.compile(r"""[\x00-\x1f\x7f"'\\]""")  # systemd accepts none of them in a program's path
 
 _UNIT = """\
@@ -127,10 +126,6 @@ def _quoted(text: str) -> str:
 
 def _literal(text: str) -> str:
     return text.replace("%", "%%")  # which would begin a specifier
-
-
-LOG_BYTES = 2_000_000
-LOG_FILES = 3
 
 
 class Formatter(logging.Formatter):

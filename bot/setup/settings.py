@@ -23,6 +23,7 @@ from pydantic import (
 
 from bot.setup import setting_types as types
 from bot.setup.setting_types import bad_lines, near_miss, sentence
+from bot.setup.sources import SEARCH
 from loop.errors import UserError
 from loop.experiment import Goal
 from loop.shell import USUAL_HOME
@@ -30,8 +31,7 @@ from notifiers.delivery.preferences import MOST
 
 log = logging.getLogger(__name__)
 
-ENV_FILE = Path(".env")
-"""Where settings are read, in the folder in which a command was started."""
+ENV_FILE = Path(".env")  # where settings are read, in the folder in which a command was started
 
 USUAL_NOISE_RUNS = 2
 USUAL_BUDGET = 300.0  # seconds, the practice's
@@ -198,6 +198,16 @@ class Settings(BaseModel):
     @property
     def has_chat(self) -> bool:
         return bool(self.telegram_bot_token or self.slack_bot_token)
+
+    @property
+    def has_models(self) -> bool:
+        """Whether models or agents write programs."""
+        return any(choice.kind != SEARCH for choice in self.proposer)
+
+    @property
+    def addresses(self) -> list[str]:
+        """APPRISE_URLS, each of which may hold a password."""
+        return [url.strip() for url in self.apprise_urls.get_secret_value().split(",") if url.strip()]
 
     @property
     def secrets(self) -> frozenset[str]:

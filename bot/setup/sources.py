@@ -13,8 +13,7 @@ from loop.proposers.agent.presets import PRESETS, Preset, own_command
 from loop.proposers.protocol import Model
 
 SEARCH = "search"
-AGENT = "agent"
-"""AGENT_COMMAND; `agent:NAME` is one that is known."""
+AGENT = "agent"  # AGENT_COMMAND; `agent:NAME` is one that is known
 
 PROVIDERS = ("anthropic", "openai", "google")
 
@@ -80,10 +79,7 @@ def _language_model(choice: SourceChoice, supplies: Supplies) -> Model:
     from loop.proposers.model.language_model import LanguageModel
 
     return LanguageModel(
-        choice.name,
-        settings=supplies.keys,
-        secrets=supplies.secrets,
-        budget=supplies.context_tokens,
+        choice.name, settings=supplies.keys, secrets=supplies.secrets, budget=supplies.context_tokens
     )
 
 

@@ -22,8 +22,7 @@ from loop.program.constants import Literal as Text
 from loop.program.constants import replace_constants
 from loop.shell import install_line
 
-TRAIN_EXTRA = "autoresearch-bot[train]"
-"""Has the packages of the template."""
+TRAIN_EXTRA = "autoresearch-bot[train]"  # has the packages of the template
 TRAIN_MODULES = ("torch", "numpy", "pyarrow", "tiktoken", "tokenizers")
 
 Profile: TypeAlias = Literal["gpu", "gpu8", "mps", "cpu"]

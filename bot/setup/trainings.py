@@ -14,7 +14,6 @@ from pathlib import Path
 from bot.setup.data import needed_data
 from bot.setup.doctor import DATA, Check, examine, facts_of, nearest
 from bot.setup.settings import Settings
-from bot.setup.sources import SEARCH
 from bot.setup.template import TRAIN_EXTRA, TRAIN_MODULES, template_files
 from loop.errors import UserError
 from loop.evaluation.evaluator import NONE, Description, Evaluator, command_of, evaluator_of
@@ -367,7 +366,7 @@ def examine_sandbox(settings: Settings, environment: Mapping[str, str]) -> Sandb
 
 def _unconfined(settings: Settings, sandbox: Sandbox) -> SandboxFacts:
     """Go without a sandbox where nobody asked for that: not for what models write."""
-    if any(choice.kind != SEARCH for choice in settings.proposer):
+    if settings.has_models:
         raise UserError(
             f"No sandbox works here, and models would write the programs. {sandbox.reason} "
             "SANDBOX=none runs them with your permissions."

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 from bot.chat_checks import check_slack
-from bot.commands.access import AllowList
-from bot.commands.table import COMMANDS, Command
+from bot.commands.access import Access, AllowList
+from bot.commands.table import VISIBLE
 from bot.front import Answer, Connection, Platform, instead, require_token
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
-from bot.slack.requests import TRY_THIS
+from bot.slack.requests import TRY_THIS, VERBS
 from notifiers.delivery.rate_limit import Clock, slack_spacing
 
 
@@ -28,7 +28,7 @@ def _allowed(settings: Settings) -> AllowList:
     )
 
 
-def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | None:
+def _connect(settings: Settings, answer: Answer, access: Access, clock: Clock) -> Connection | None:
     token = settings.slack_bot_token.get_secret_value()
     if not token:
         return None
@@ -43,19 +43,17 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
     if app_token:
         require_token(app_token, "SLACK_APP_TOKEN", begins="xapp-", example="xapp-…")
     client = make_client(token, settings.slack_base_url)
-    verbs = [command.name for command in COMMANDS if not command.hidden]
     front = SlackFront(
         client=client,
         answer=answer,
-        allowed=_allowed(settings),
+        allowed=access.lists[SLACK.name],
         home_tabs=settings.home / "slack-home.json",
         app_token=app_token,
         signing_secret=settings.slack_signing_secret.get_secret_value(),
         listen=settings.slack_listen,
-        verbs=verbs,
     )
     channels = [
-        (SlackChannel(client=client, channel_id=place, verbs=verbs), slack_spacing(clock=clock))
+        (SlackChannel(client=client, channel_id=place, verbs=VERBS), slack_spacing(clock=clock))
         for place in settings.slack_channels
     ]
 
@@ -73,9 +71,7 @@ SLACK = Platform("slack", _allowed, _connect)
 
 # The manifest, from which Slack makes the app: "Create New App", "From a manifest"
 
-SLASH_COMMAND = "/autoresearch"
-"""The one slash command; Slack's own ones win over names such as `/status`."""
-_HINT = 1000  # characters, https://docs.slack.dev/reference/app-manifest
+SLASH_COMMAND = "/autoresearch"  # the one slash command; Slack's own ones win over names such as `/status`
 
 SCOPES = {
     "app_mentions:read": "@bot status",
@@ -92,7 +88,7 @@ SCOPES = {
 _EVENTS = ("app_home_opened", "app_mention", "message.channels", "message.groups", "message.im")
 
 
-def manifest(commands: Iterable[Command]) -> str:
+def manifest() -> str:
     """Return the app manifest as YAML, with a comment at each scope saying what it is for."""
     app = {
         "display_information": {
@@ -118,7 +114,7 @@ def manifest(commands: Iterable[Command]) -> str:
                 {
                     "command": SLASH_COMMAND,
                     "description": "Talk to the research bot",
-                    "usage_hint": _usage_hint(command.usage.removeprefix("/") for command in commands),
+                    "usage_hint": " | ".join(command.usage.removeprefix("/") for command in VISIBLE),
                     "should_escape": False,
                 }
             ],
@@ -136,13 +132,3 @@ def manifest(commands: Iterable[Command]) -> str:
     for scope, use in SCOPES.items():
         text = re.sub(f'^ *"{scope}",?$', rf"\g<0>  # {use}", text, flags=re.MULTILINE)
     return f"{text}\n"
-
-
-def _usage_hint(usages: Iterable[str]) -> str:
-    hint = ""
-    for usage in usages:
-        longer = f"{hint} | {usage}" if hint else usage
-        if len(longer) > _HINT:
-            break
-        hint = longer
-    return hint or "help"

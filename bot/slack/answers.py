@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import AllowList, Role, Sender
-from bot.commands.table import COMMANDS, find_command, with_run
-from bot.slack.requests import Asked
-from loop.errors import UserError
+from bot.commands.table import VISIBLE, find_command, with_run
+from bot.slack.requests import VERBS, Asked
 from notifiers.channels.slack import (
     AS_THEY_ARE,
     SlackChannel,
@@ -24,7 +24,7 @@ from notifiers.channels.slack import (
 from notifiers.channels.slack_blocks import Block, Picture, Rendered, as_typed, render
 from notifiers.message import Button, ChannelError, Message, RefusedError, Reply
 
-READING = frozenset(one.name for one in COMMANDS if one.role is Role.VIEWER and not one.hidden)
+READING = frozenset(one.name for one in VISIBLE if one.role is Role.VIEWER)
 """Commands that change nothing: in a channel only the person who asked sees the answer, and can share it."""
 _PERSONAL = frozenset(
     {"", "help", "id"}
@@ -37,16 +37,15 @@ _STEERERS = 5  # people named to a stranger
 _SHARED_WHOLE = "Show to all also sends what is left out here as a file."
 
 
+@dataclass(frozen=True, slots=True)
 class Answers:
     """Shows the answers to what people asked.
 
     Refusals, and answers to commands of `READING`, are seen in a channel by the person who asked alone.
-    Everything else is public and says who asked. `verbs` are typed after `/autoresearch` on Slack.
+    Everything else is public and says who asked.
     """
 
-    def __init__(self, client: AsyncWebClient, *, verbs: Collection[str]) -> None:
-        self._client = client
-        self._verbs = verbs
+    client: AsyncWebClient
 
     async def show(self, asked: Asked, reply: Reply) -> None:
         """Show an answer.
@@ -54,7 +53,7 @@ class Answers:
         Raises:
             ChannelError: it was not shown.
         """
-        message = as_typed(reply.message, self._verbs)
+        message = as_typed(reply.message, VERBS)
         pressed = asked.request.pressed
         if reply.replaces and pressed and not asked.shared:
             await self._replace(asked, message, for_all=reply.for_all)
@@ -90,7 +89,7 @@ class Answers:
         sign, place = "", asked.request.sender.place
         with suppress(ChannelError), slack_errors():
             content = render(Message(WORKING), note=asked.note)
-            posted = await self._client.chat_postMessage(
+            posted = await self.client.chat_postMessage(
                 channel=place,
                 thread_ts=self._thread(asked) or None,
                 text=content.text,
@@ -105,7 +104,7 @@ class Answers:
             with suppress(ChannelError, TimeoutError), slack_errors():
                 async with asyncio.timeout(_TAKEN_BACK_WITHIN):
                     if sign:
-                        await self._client.chat_delete(channel=place, ts=sign)
+                        await self.client.chat_delete(channel=place, ts=sign)
 
     async def _replace(self, asked: Asked, message: Message, *, for_all: bool) -> None:
         if asked.ephemeral and for_all:  # what all must see does not fit in what one person sees
@@ -128,7 +127,7 @@ class Answers:
                 await self.show_blocks(asked, rendered)
 
         try:
-            await show_with_pictures(self._client, message.attachments, show)
+            await show_with_pictures(self.client, message.attachments, show)
         except RefusedError:
             if not (message.attachments and asked.response_url):
                 raise
@@ -136,7 +135,7 @@ class Answers:
 
     async def _post_ephemeral(self, asked: Asked, rendered: Rendered) -> None:
         async def post(**content: Any) -> None:
-            await self._client.chat_postEphemeral(
+            await self.client.chat_postEphemeral(
                 channel=asked.request.sender.place,
                 user=asked.request.sender.user,
                 thread_ts=asked.thread or None,
@@ -172,7 +171,7 @@ class Answers:
         return asked.thread or ("" if asked.private or asked.ephemeral else asked.message)
 
     def _channel(self, asked: Asked) -> SlackChannel:
-        return SlackChannel(client=self._client, channel_id=asked.request.sender.place)
+        return SlackChannel(client=self.client, channel_id=asked.request.sender.place)
 
 
 # What is said without a command
@@ -191,19 +190,6 @@ def menu(role: Role) -> Message:
 
 def _label(name: str) -> str:
     return {"start_run": "Start a run", "idea": "New idea"}.get(name, name.capitalize())
-
-
-def permitted(buttons: Sequence[Sequence[Button]], role: Role) -> tuple[tuple[Button, ...], ...]:
-    """Return rows of buttons without those that the role may not press."""
-    rows = (tuple(button for button in row if _may_press(button, role)) for row in buttons)
-    return tuple(row for row in rows if row)
-
-
-def _may_press(button: Button, role: Role) -> bool:
-    try:
-        return find_command(button.command.split()[0]).role <= role
-    except (UserError, IndexError):
-        return False
 
 
 def turned_away(allowed: AllowList, sender: Sender) -> Rendered:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -18,6 +18,7 @@ from slack_sdk.signature import SignatureVerifier
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.front import ANSWER_WAITS
 from loop.errors import UserError
 from notifiers.channels.network import bypasses_proxy
 from notifiers.channels.slack import SlackRefusedError, slack_errors
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MISSED_PINGS = 4  # without an answer, after which a connection is taken for dead
+PATH = "/slack/events"  # of the public address: the request URL of events, interactivity, slash command
 _BAD_TOKEN = frozenset(
     {
         "account_inactive",
@@ -44,14 +47,16 @@ _BAD_TOKEN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long things may take on a line to Slack, in seconds."""
+    """How long things may take on Slack, in seconds."""
 
-    ping: float = 10.0
-    """From one ping to the next."""
+    ping: float = 10.0  # from one ping to the next
     connect: float = 30.0
     close: float = 5.0
-    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-    """After each connection in a row that was lost or could not be made; the last for ever."""
+    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)  # after lost connections in a row
+    answer: tuple[float, ...] = ANSWER_WAITS
+    working: float = 0.7  # without an answer, until a person is shown that it takes longer
+    form: float = 2.0  # until a form is acknowledged whatever came of it; Slack gives up after three
+    home: float = 30.0  # from one look at the runs to the next, and so at least between updates of a Home tab
 
 
 @contextmanager
@@ -64,10 +69,7 @@ def rejected(setting: str, wanted: str) -> Iterator[None]:
         raise UserError(f"Slack does not accept {setting} ({error.word}): it must be {wanted}.") from None
 
 
-MISSED_PINGS = 4
-"""A connection that answered none of so many pings is taken for dead."""
-
-
+@dataclass(eq=False, kw_only=True)
 class SocketLine:
     """Brings Slack's requests to `app` over a WebSocket that is watched: it can look alive and be deaf.
 
@@ -76,70 +78,67 @@ class SocketLine:
     leaves bots deaf for hours.
     """
 
-    def __init__(self, *, app: AsyncApp, client: AsyncWebClient, app_token: str, pace: Pace) -> None:
-        self._app = app
-        self._web = client
-        self._token = app_token
-        self._pace = pace
-        self._client: SocketModeClient | None = None
+    app: AsyncApp
+    client: AsyncWebClient
+    app_token: str
+    pace: Pace
+
+    def __post_init__(self) -> None:
+        self._socket: SocketModeClient | None = None
         self._last_seen: float | None = None
         self._warned = False
 
     @property
     def connected(self) -> bool:
-        return self._client is not None and not self._trouble(self._client)
+        return self._socket is not None and not self._trouble(self._socket)
 
     @property
     def last_seen(self) -> float | None:
-        if self._client is not None:
-            self._last_seen = self._client.last_ping_pong_time or self._last_seen
+        if self._socket is not None:
+            self._last_seen = self._socket.last_ping_pong_time or self._last_seen
         return self._last_seen
 
     async def serve(self) -> None:
         """Connect and serve until a ChannelError says that the connection is lost, or cannot be made."""
         handler = AsyncSocketModeHandler(
-            self._app,
-            self._token,
-            logger=_silent(),
-            web_client=self._web,
-            ping_interval=self._pace.ping,
+            self.app, self.app_token, logger=_silent(), web_client=self.client, ping_interval=self.pace.ping
         )
         client = handler.client
         client.default_auto_reconnect_enabled = False  # that is for `serve` alone
         client.message_listeners.append(self._listen)
         try:
             try:
-                async with asyncio.timeout(self._pace.connect):
+                async with asyncio.timeout(self.pace.connect):
                     client.wss_uri = await self._open()
                     if bypasses_proxy(client.wss_uri):
                         client.proxy = None
                     await handler.connect_async()  # type: ignore[no-untyped-call]
             except TimeoutError:
-                raise UnreachableError(f"no WebSocket within {self._pace.connect:g} s") from None
+                raise UnreachableError(f"no WebSocket within {self.pace.connect:g} s") from None
             client.last_ping_pong_time = time.time()
-            self._client = client
+            self._socket = client
             log.info("Slack: connected by Socket Mode")
             await self._watch(client)
         finally:
             self._last_seen = self.last_seen
-            self._client = None
-            await _close(client, seconds=self._pace.close)
+            self._socket = None
+            await _close(client, seconds=self.pace.close)
 
     async def _open(self) -> str:
         wanted = "an app-level token (xapp-…) with the scope connections:write"
         with rejected("SLACK_APP_TOKEN", wanted), slack_errors():
-            answer = await self._web.apps_connections_open(app_token=self._token)
+            answer = await self.client.apps_connections_open(app_token=self.app_token)
         return str(answer["url"])
 
     async def _watch(self, client: SocketModeClient) -> None:
         while True:
-            await asyncio.sleep(self._pace.ping / 2)
+            await asyncio.sleep(self.pace.ping / 2)
             if trouble := self._trouble(client):
                 raise UnreachableError(trouble)
 
     def _trouble(self, client: SocketModeClient) -> str:
         silence = time.time() - (client.last_ping_pong_time or 0)
-        if silence > MISSED_PINGS * self._pace.ping:
+        if silence > MISSED_PINGS * self.pace.ping:
             return f"no sign of life for {silence:.0f} s"
         session = client.current_session
         moving = client.connect_operation_lock.locked()  # Slack asked for it, and it ends or falls silent
@@ -180,40 +179,30 @@ async def _close(client: SocketModeClient, *, seconds: float) -> None:
     await client.aiohttp_client_session.close()
 
 
-PATH = "/slack/events"
-"""The request URL of events, interactivity and the slash command is this path of the public address."""
-
-
+@dataclass(eq=False, kw_only=True)
 class HttpLine:
-    """Serves `PATH` on `host` and `port`; what is not signed by Slack within five minutes gets 401."""
+    """Serves `PATH` on `host` and `port`; what is not signed by Slack within five minutes gets 401.
 
-    def __init__(self, *, app: AsyncApp, signing_secret: str, host: str, port: int) -> None:
-        self._app = app
-        self._verifier = SignatureVerifier(signing_secret)
-        self._address = (host, port)
-        self._last_seen: float | None = None
-        self._listening = False
+    It is `connected` while it listens; whether Slack finds it only requests tell.
+    """
 
-    @property
-    def connected(self) -> bool:
-        """Whether we listen; whether Slack finds us only its requests tell."""
-        return self._listening
-
-    @property
-    def last_seen(self) -> float | None:
-        return self._last_seen
+    app: AsyncApp
+    signing_secret: str
+    host: str
+    port: int
+    connected: bool = field(default=False, init=False)
+    last_seen: float | None = field(default=None, init=False)
 
     async def serve(self) -> None:
         from notifiers.channels.listener import listening
 
-        host, port = self._address
         try:
-            async with listening(host, port, PATH, self._receive):
-                self._listening = True
-                log.info("Slack: listening for signed requests on %s:%s", host, port)
+            async with listening(self.host, self.port, PATH, self._receive):
+                self.connected = True
+                log.info("Slack: listening for signed requests on %s:%s", self.host, self.port)
                 await asyncio.get_running_loop().create_future()
         finally:
-            self._listening = False
+            self.connected = False
 
     async def _receive(self, request: web.BaseRequest) -> web.Response:
         from aiohttp import web
@@ -224,14 +213,15 @@ class HttpLine:
         if not self.is_signed(body, timestamp, signature):
             log.warning("refused a request to %s that Slack has not signed", PATH)
             return web.json_response({"error": "invalid signature"}, status=401)
-        self._last_seen = time.time()
+        self.last_seen = time.time()
         asked = AsyncBoltRequest(body=body.decode(), headers=dict(request.headers))
-        answer = await self._app.async_dispatch(asked)
+        answer = await self.app.async_dispatch(asked)
         headers = answer.first_headers_without_set_cookie()
         return web.Response(status=answer.status, body=answer.body.encode(), headers=headers)
 
     def is_signed(self, body: bytes, timestamp: str, signature: str) -> bool:
         try:
-            return signature.isascii() and self._verifier.is_valid(body, timestamp, signature)
+            verifier = SignatureVerifier(self.signing_secret)
+            return signature.isascii() and verifier.is_valid(body, timestamp, signature)
         except ValueError:  # the time is no number, or the body no UTF-8
             return False

@@ -7,9 +7,9 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +18,22 @@ from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import AllowList, Role
-from bot.front import ANSWER_WAITS, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
+from bot.front import Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.slack.answers import WORKING, Answers, menu, turned_away
 from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
-from bot.slack.home import INTERVAL, Home
-from bot.slack.modals import ACK_SECONDS, Modals, obeyed
-from bot.slack.requests import (
-    MENU,
-    Asked,
-    from_command,
-    from_event,
-    from_opening,
-    from_press,
-    from_shortcut,
-)
+from bot.slack.home import Home
+from bot.slack.modals import Modals
+from bot.slack.requests import MENU, Asked, from_command, from_event, from_opening, from_press, from_shortcut
 from notifiers.channels.slack import slack_errors
 from notifiers.message import ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
 
-WORKING_AFTER = 0.7
-"""Seconds without an answer after which a person is shown that it takes longer."""
-
 _ANY = re.compile("")
 _REMEMBERED = 100  # requests of strangers, so that none is told twice
 
 
+@dataclass(eq=False, kw_only=True)
 class SlackFront:
     """Turns what people do on Slack into requests, and shows what `answer` says to them.
 
@@ -53,52 +43,42 @@ class SlackFront:
     who is a stranger: one of the same workspace is told whom to ask. `home_tabs` is as in `Home`.
     """
 
-    def __init__(
-        self,
-        *,
-        client: AsyncWebClient,
-        answer: Answer,
-        allowed: AllowList,
-        home_tabs: Path,
-        app_token: str = "",
-        signing_secret: str = "",
-        listen: tuple[str, int] | None = None,
-        verbs: Collection[str] = frozenset(),
-        pace: Pace | None = None,
-        answer_waits: Sequence[float] = ANSWER_WAITS,
-        ack_seconds: float = ACK_SECONDS,
-        home_interval: float = INTERVAL,
-        working_after: float = WORKING_AFTER,
-    ) -> None:
-        self._client = client
-        self._answer = answer
-        self._allowed = allowed
-        self._pace = pace or Pace()
-        self._working_after = working_after
-        self._answer_waits = answer_waits
+    client: AsyncWebClient
+    answer: Answer
+    allowed: AllowList
+    home_tabs: Path
+    app_token: str = ""
+    signing_secret: str = ""
+    listen: tuple[str, int] | None = None
+    pace: Pace = field(default_factory=Pace)
+
+    def __post_init__(self) -> None:
         self._me: AuthorizeResult | None = None
         self._error = ""
         self._told: deque[str] = deque(maxlen=_REMEMBERED)
         self._queue = CommandQueue()
-        self._answers = Answers(client, verbs=verbs)
+        self._answers = Answers(self.client)
         self._home = Home(
-            client, answer=answer, allowed=allowed, verbs=verbs, kept=home_tabs, interval=home_interval
+            self.client,
+            answer=self.answer,
+            allowed=self.allowed,
+            kept=self.home_tabs,
+            interval=self.pace.home,
         )
         self._modals = Modals(
-            client,
-            answer=answer,
+            self.client,
+            answer=self.answer,
             begin=self._queue.begin,
             show=self._show,
-            verbs=verbs,
-            ack_seconds=ack_seconds,
+            ack_seconds=self.pace.form,
         )
         app = self._bolt_app()
         self._line: SocketLine | HttpLine
-        if listen is None:
-            self._line = SocketLine(app=app, client=client, app_token=app_token, pace=self._pace)
+        if self.listen is None:
+            self._line = SocketLine(app=app, client=self.client, app_token=self.app_token, pace=self.pace)
         else:
-            host, port = listen
-            self._line = HttpLine(app=app, signing_secret=signing_secret, host=host, port=port)
+            host, port = self.listen
+            self._line = HttpLine(app=app, signing_secret=self.signing_secret, host=host, port=port)
 
     def health(self) -> FrontHealth:
         connected = self._line.connected
@@ -111,7 +91,7 @@ class SlackFront:
             await keep_connected(
                 "Slack",
                 self._connect,
-                waits=self._pace.waits,
+                waits=self.pace.waits,
                 last_seen=lambda: self._line.last_seen,
                 failed=self._failed,
             )
@@ -129,13 +109,13 @@ class SlackFront:
     async def _introduce(self) -> None:
         wanted = "the app's bot token (xoxb-…)"
         with rejected("SLACK_BOT_TOKEN", wanted), slack_errors():
-            answer = await self._client.auth_test()
+            answer = await self.client.auth_test()
         self._me = AuthorizeResult(
             enterprise_id=answer.get("enterprise_id"),
             team_id=answer.get("team_id"),
             bot_user_id=answer.get("user_id"),
             bot_id=answer.get("bot_id"),
-            bot_token=self._client.token,
+            bot_token=self.client.token,
         )
 
     def _bolt_app(self) -> AsyncApp:
@@ -146,14 +126,14 @@ class SlackFront:
         logger.setLevel(logging.ERROR)  # it warns of settings that we make on purpose
         app = AsyncApp(
             name="autoresearch",
-            client=self._client,
+            client=self.client,
             authorize=authorize,
             request_verification_enabled=False,  # `HttpLine` does it
             logger=logger,
         )
-        app.command(_ANY)(self._on_command)
-        app.action(_ANY)(self._on_press)
-        app.shortcut(_ANY)(self._on_shortcut)
+        app.command(_ANY)(self._listener(from_command))
+        app.action(_ANY)(self._listener(from_press))
+        app.shortcut(_ANY)(self._listener(from_shortcut))
         app.view(_ANY)(self._on_form)
         app.event(_ANY)(self._on_event)  # all, because Slack sends again what nobody listens to
         return app
@@ -163,17 +143,12 @@ class SlackFront:
         assert self._me is not None  # before, no line is served
         return self._me
 
-    async def _on_command(self, ack: AsyncAck, body: dict[str, Any]) -> None:
-        await ack()
-        self._begin(from_command(body, now=time.time()))
+    def _listener(self, read: Callable[..., Asked | None]) -> Callable[..., Awaitable[None]]:
+        async def listen(ack: AsyncAck, body: dict[str, Any]) -> None:
+            await ack()
+            self._begin(read(body, now=time.time()))
 
-    async def _on_press(self, ack: AsyncAck, body: dict[str, Any]) -> None:
-        await ack()
-        self._begin(from_press(body, now=time.time()))
-
-    async def _on_shortcut(self, ack: AsyncAck, body: dict[str, Any]) -> None:
-        await ack()
-        self._begin(from_shortcut(body, now=time.time()))
+        return listen
 
     async def _on_form(self, ack: AsyncAck, body: dict[str, Any]) -> None:
         await self._modals.submit(ack, body, now=time.time())
@@ -189,7 +164,7 @@ class SlackFront:
             self._queue.begin(self._obey(asked))
 
     async def _obey(self, asked: Asked) -> None:
-        role = self._allowed.role_of(asked.request.sender)
+        role = self.allowed.role_of(asked.request.sender)
         if asked.request.text == MENU and role is not None:
             await self._show(asked, Reply(menu(role)))
             return
@@ -197,8 +172,8 @@ class SlackFront:
             asked = replace(asked, request=replace(asked.request, text="/id"))
         if role is Role.OPERATOR and asked.wants_form and await self._modals.open(asked):
             return
-        task = self._queue.begin(obeyed(self._answer, asked.request))
-        if (await asyncio.wait({task}, timeout=self._working_after))[0] or role is None:
+        task = self._queue.begin(self.answer(asked.request))
+        if (await asyncio.wait({task}, timeout=self.pace.working))[0] or role is None:
             await self._show_result(asked, task)
         elif asked.at_home:
             with suppress(ChannelError):
@@ -214,23 +189,21 @@ class SlackFront:
             return  # the queue has logged it
         if (reply := task.result()) is not None:
             await self._show(asked, reply)
-        elif self._allowed.role_of(asked.request.sender) is None:
+        elif self.allowed.role_of(asked.request.sender) is None:
             await self._turn_away(asked)
 
     async def _show(self, asked: Asked, reply: Reply) -> None:
         if asked.at_home:
             await self._home.show(asked, reply)
         else:
-            await show_answer(lambda: self._answers.show(asked, reply), asked.request, self._answer_waits)
+            await show_answer(lambda: self._answers.show(asked, reply), asked.request, self.pace.answer)
 
     async def _turn_away(self, asked: Asked) -> None:
         """Tell a stranger of this workspace whom to ask, once for each request."""
         ours = asked.team in ("", self._identity.team_id)
-        listed = self._allowed.users or self._allowed.places
+        listed = self.allowed.users or self.allowed.places
         if asked.request.key in self._told or not (ours and listed):
             return
         self._told.append(asked.request.key)
-        rendered = turned_away(self._allowed, asked.request.sender)
-        await show_answer(
-            lambda: self._answers.show_blocks(asked, rendered), asked.request, self._answer_waits
-        )
+        rendered = turned_away(self.allowed, asked.request.sender)
+        await show_answer(lambda: self._answers.show_blocks(asked, rendered), asked.request, self.pace.answer)

@@ -6,17 +6,18 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import AllowList, Request, Role, Sender
+from bot.commands.table import pressable
 from bot.front import Answer
-from bot.slack.answers import menu, permitted, turned_away
-from bot.slack.requests import HOME, NAME, Asked
+from bot.slack.answers import menu, turned_away
+from bot.slack.requests import HOME, NAME, VERBS, Asked
 from loop.files import place
 from loop.process.worker import in_thread
 from notifiers.channels.slack import SlackRefusedError, delete_picture, slack_errors, upload_picture
@@ -25,14 +26,9 @@ from notifiers.message import Attachment, ChannelError, Message, RateLimitedErro
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 30.0
-"""Seconds between two looks at the runs, and so at least between two updates of one tab by itself."""
-MOST_TABS = 20
-"""Tabs kept up to date, those opened last: at most 40 a minute of the 100 that Slack takes."""
-OPEN_SECONDS = 12 * 3600.0
-"""How long a tab is kept up to date after it was opened; Slack does not say when it is closed."""
-CHART_SECONDS = 300.0
-"""Between two charts at least: drawing one takes seconds of a processor that trains."""
+MOST_TABS = 20  # tabs kept up to date, those opened last: at most 40 a minute of the 100 that Slack takes
+OPEN_SECONDS = 12 * 3600.0  # that a tab is kept up to date after it was opened; Slack tells of no end
+CHART_SECONDS = 300.0  # between two charts at least: drawing one takes seconds of a processor that trains
 _ALREADY_THERE = frozenset({"/status", "/best", "/plot"})  # whose answers stand in the tab anyway
 _BLOCKS = 100  # of a view
 _BLOCKS_OF_A_PART = 30
@@ -52,16 +48,16 @@ class _Tab:
 class Home:
     """Fills the tab of everybody who opens it and may read, and keeps those opened last up to date.
 
-    Which these are stands in the file `kept`, for the next bot.
+    Which these are stands in the file `kept`, for the next bot. `interval` is from one look at the runs to
+    the next, in seconds.
     """
 
     client: AsyncWebClient
     _: KW_ONLY
     answer: Answer
     allowed: AllowList
-    verbs: Collection[str]
     kept: Path
-    interval: float = INTERVAL
+    interval: float
 
     def __post_init__(self) -> None:
         self._tabs: dict[str, _Tab] = {}  # by user, the one opened last at the end
@@ -170,7 +166,7 @@ class Home:
         role = self.allowed.role_of(tab.sender) or Role.VIEWER
         card, best = await self._ask(tab.sender, "/card"), await self._ask(tab.sender, "/best")
         said = [reply for reply in (tab.notice, card) if reply is not None]
-        return tab_blocks(said, best, self._picture, role, self.verbs)
+        return tab_blocks(said, best, self._picture, role)
 
     async def _ask(self, sender: Sender, text: str) -> Reply | None:
         return await self.answer(Request(sender, text, key="", sent_at=time.time()))
@@ -204,23 +200,20 @@ class Home:
         return True
 
 
-def tab_blocks(
-    said: Sequence[Reply], best: Reply | None, picture: Picture | None, role: Role, verbs: Collection[str]
-) -> list[Block]:
+def tab_blocks(said: Sequence[Reply], best: Reply | None, picture: Picture | None, role: Role) -> list[Block]:
     """Return what stands in a tab: answers, the best experiment, the chart and buttons for the role."""
-    parts = [part(reply, role, verbs) for reply in said]
+    parts = [part(reply, role) for reply in said]
     if best is not None and not best.refused:
-        parts.append([_header("Best"), *part(best, role, verbs)])
+        parts.append([_header("Best"), *part(best, role)])
     if picture is not None:
         parts.append(render(Message(""), pictures=[picture]).blocks)
     return joined([*parts, menu_part(role)])
 
 
-def part(reply: Reply, role: Role, verbs: Collection[str]) -> list[Block]:
+def part(reply: Reply, role: Role) -> list[Block]:
     """Return an answer as a part of a tab, with the buttons that the role may press."""
-    message = as_typed(reply.message, verbs)
-    shown = Message(message.text, message.block, permitted(message.buttons, role))
-    return render(shown).blocks[:_BLOCKS_OF_A_PART]
+    message = replace(pressable(as_typed(reply.message, VERBS), role), attachments=())
+    return render(message).blocks[:_BLOCKS_OF_A_PART]
 
 
 def menu_part(role: Role) -> list[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -13,9 +13,10 @@ from slack_bolt.async_app import AsyncAck
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import Request, Sender
+from bot.commands.inbox import FAILED
 from bot.commands.table import find_command
 from bot.front import Answer
-from bot.slack.requests import HOME, NAME, Asked, person
+from bot.slack.requests import HOME, NAME, VERBS, Asked, person
 from loop.proposers.people import IDEA_CHARACTERS
 from loop.text import one_line
 from notifiers.channels.slack import SlackRefusedError, slack_errors
@@ -24,15 +25,12 @@ from notifiers.message import ChannelError, Message, Reply
 
 log = logging.getLogger(__name__)
 
-ACK_SECONDS = 2.0  # that a form may take to be accepted; Slack gives up after three
-FIELD = "field"
-"""The block of a form's text, at which a refusal is shown."""
-CHOICE = "choice"
-"""The block of what a new run can be started with."""
+FIELD = "field"  # the block of a form's text, at which a refusal is shown
+CHOICE = "choice"  # the block of what a new run can be started with
+_LOOK_SECONDS = 1.0  # for what says whether a form makes sense
 _ERROR = 300
 _TAG = 80
 _TITLES = {"start_run": "Start a run", "idea": "New idea"}
-_FAILED = "That failed. The reason is in bot.log."
 _ONE_WORD = "A tag is one word, without spaces."
 _LOOKING = "Looking at the repository…"
 _WORKING = "Working on it. You can close this."
@@ -46,7 +44,7 @@ class Modals:
     """Opens the forms and takes what is filled in.
 
     `answer` obeys, `begin` starts something in the background, `show` shows what came of it where the form
-    was asked for.
+    was asked for. A form that takes longer than `ack_seconds` is acknowledged before it is obeyed.
     """
 
     client: AsyncWebClient
@@ -54,32 +52,36 @@ class Modals:
     answer: Answer
     begin: Begin
     show: Callable[[Asked, Reply], Awaitable[None]]
-    verbs: Collection[str]
-    ack_seconds: float = ACK_SECONDS
+    ack_seconds: float
 
     async def open(self, asked: Asked) -> bool:
-        """Open the form of a command within the three seconds that Slack gives; False where it does not."""
+        """Open the form of a command within the three seconds that Slack gives; False where it does not.
+
+        None is opened, and that is shown, where a run takes no ideas.
+        """
         about = _metadata(asked)
         if asked.verb == "idea":
+            asking = self.begin(self.answer(replace(asked.request, text="/new_idea", key="")))
+            in_time, _ = await asyncio.wait({asking}, timeout=_LOOK_SECONDS)
+            if in_time and (answer := _result(asking)) and answer.refused:
+                await self.show(asked, answer)
+                return True
             view = idea_form(about, asked.request.text.partition(" ")[2])
         else:
             view = _view("start_run", [*_words(_LOOKING)])
         try:
             with slack_errors():
                 opened = await self.client.views_open(trigger_id=asked.trigger, view=view)
-        except SlackRefusedError as error:
-            if error.word == "exchanged_trigger_id":  # it is open: Slack has sent the request again
-                return True
-            log.info("Slack does not open a form: %s", error)
-            return False
         except ChannelError as error:
+            if isinstance(error, SlackRefusedError) and error.word == "exchanged_trigger_id":
+                return True  # it is open: Slack has sent the request again
             log.info("Slack does not open a form: %s", error)
             return False
         if asked.verb == "start_run":
-            task = self.begin(obeyed(self.answer, asked.request))
+            task = self.begin(self.answer(asked.request))
             await asyncio.wait({task})
             if (reply := _result(task)) is not None:
-                shown = replace(reply, message=as_typed(reply.message, self.verbs))
+                shown = replace(reply, message=as_typed(reply.message, VERBS))
                 await self._update(str(opened["view"]["id"]), start_form(about, shown))
         return True
 
@@ -90,24 +92,20 @@ class Modals:
         if verb == "start_run" and len(_typed_in(body).split()) != 1:
             await ack(response_action="errors", errors={FIELD: _ONE_WORD})
             return
-        task = self.begin(obeyed(self.answer, asked.request))
-        if not (await asyncio.wait({task}, timeout=self.ack_seconds))[0]:
+        task = self.begin(self.answer(asked.request))
+        in_time, _ = await asyncio.wait({task}, timeout=self.ack_seconds)
+        if not in_time:
             await ack(response_action="update", view=_view(verb, _words(_WORKING)))
             await asyncio.wait({task})
-            reply = _result(task)
-            if reply is not None:
-                await self._update(view_id, _view(verb, _words(self._typed(reply))))
-        else:
-            reply = _result(task)
-            if reply is not None and reply.refused:
-                await ack(response_action="errors", errors={FIELD: one_line(self._typed(reply), _ERROR)})
-            else:
-                await ack()
+        reply = _result(task)
+        if not in_time and reply is not None:
+            await self._update(view_id, _view(verb, _words(_typed(reply))))
+        elif reply is not None and reply.refused:
+            await ack(response_action="errors", errors={FIELD: one_line(_typed(reply), _ERROR)})
+        elif in_time:
+            await ack()
         if reply is not None and not reply.refused:
             await self.show(asked, reply)
-
-    def _typed(self, reply: Reply) -> str:
-        return as_typed(reply.message, self.verbs).text
 
     async def _update(self, view_id: str, view: View) -> None:
         try:
@@ -117,15 +115,14 @@ class Modals:
             log.info("a form was not brought up to date: %s", error)
 
 
-async def obeyed(answer: Answer, request: Request) -> Reply | None:
-    """Return the answer to a request, as what a task can be made of."""
-    return await answer(request)
+def _typed(reply: Reply) -> str:
+    return as_typed(reply.message, VERBS).text
 
 
 def _result(task: asyncio.Task[Reply | None]) -> Reply | None:
     """Return what came of a form; its error is logged where it was begun."""
     if task.cancelled() or task.exception() is not None:
-        return Reply(Message(_FAILED), refused=True)
+        return Reply(Message(FAILED), refused=True)
     return task.result()
 
 
@@ -141,7 +138,6 @@ def from_submission(body: Mapping[str, Any], *, now: float) -> Asked:
     sender = Sender(NAME, user, about["place"], name, topic=about["topic"])
     return Asked(
         Request(sender, text.strip(), f"slack:{body['trigger_id']}", now, about["message"]),
-        about["place"].startswith("D"),
         thread=about["thread"],
         note=f"{name}: {text}",
         response_url=about["url"],
@@ -219,12 +215,7 @@ def _field(label: str, hint: str, value: str, *, most: int) -> Block:
 
 def _choice(label: str, choices: Sequence[tuple[str, str]]) -> Block:
     options = [{"text": _label(name), "value": value} for name, value in choices]
-    element = {
-        "type": "radio_buttons",
-        "action_id": CHOICE,
-        "options": options,
-        "initial_option": options[0],
-    }
+    element = {"type": "radio_buttons", "action_id": CHOICE, "options": options, "initial_option": options[0]}
     return {"type": "input", "block_id": CHOICE, "label": _label(label), "element": element}
 
 

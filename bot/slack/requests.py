@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.commands.access import Request, Sender
-from bot.commands.table import without_run
+from bot.commands.table import VISIBLE, without_run
 from notifiers.channels.slack_blocks import SHARE
 
 NAME = "slack"
-HOME = "home"
-"""The topic of what is done in the app's Home tab; its place is the chat with the bot."""
-MENU = "/"
-"""The command of a person who names none."""
-TRY_THIS = "try_this"
-"""The shortcut in a message's menu that makes an idea of it."""
-FORMS = frozenset({"start_run", "idea"})
-"""Commands that a form asks for where their arguments are not given."""
+HOME = "home"  # the topic of what is done in the app's Home tab; its place is the chat with the bot
+MENU = "/"  # the command of a person who names none
+TRY_THIS = "try_this"  # the shortcut in a message's menu that makes an idea of it
+VERBS = tuple(command.name for command in VISIBLE)  # what is typed after `/autoresearch`
+FORMS = frozenset({"start_run", "idea"})  # commands that a form asks for where their arguments are not given
 _SUBTYPES = frozenset({None, "thread_broadcast", "file_share"})  # what people write; edits and joins are not
 _MENTION = re.compile(r"\s*<@(\w+)(?:\|[^>]*)?>[\s:,]*")
 _SHOUT = re.compile(r"\s*![A-Za-z_]")
@@ -34,14 +31,13 @@ class Asked:
 
     `message` is the one that asks, or whose button was pressed, empty for a slash command;
     `thread` is the thread that it is in. `note` says who asked what where nobody else can see it; those
-    requests come with a `response_url` and a `trigger`, which opens a modal within three seconds. `private`
-    is a chat with the bot alone, `ephemeral` a message that only the sender sees. A `shared` request wants
+    requests come with a `response_url` and a `trigger`, which opens a modal within three seconds. An
+    `ephemeral` message is one that only the sender sees. A `shared` request wants
     the answer, which its sender has seen, shown to all; one that is `from_message` has its arguments from
     somebody's message. `team` is the workspace of the sender.
     """
 
     request: Request
-    private: bool
     message: str = ""
     thread: str = ""
     ephemeral: bool = False
@@ -63,6 +59,11 @@ class Asked:
         return bool(self.trigger) and (bare or self.from_message) and self.verb in FORMS
 
     @property
+    def private(self) -> bool:
+        """Whether it was asked in a chat with the bot alone."""
+        return _is_private(self.request.sender.place)
+
+    @property
     def at_home(self) -> bool:
         return self.request.sender.topic == HOME
 
@@ -75,7 +76,6 @@ def from_command(body: Mapping[str, Any], *, now: float) -> Asked:
     request = Request(Sender(NAME, user, place, name), text, f"slack:{trigger}", now)
     return Asked(
         request,
-        _is_private(place),
         note=f"{name}: {text}",
         response_url=str(body["response_url"]),
         trigger=trigger,
@@ -104,7 +104,6 @@ def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
             pressed=True,
             run=run,
         ),
-        at_home or _is_private(place),
         message=message,
         thread=str(container.get("thread_ts") or body.get("message", {}).get("thread_ts") or ""),
         ephemeral=bool(container.get("is_ephemeral")),
@@ -126,7 +125,6 @@ def from_shortcut(body: Mapping[str, Any], *, now: float) -> Asked | None:
     text = command_text(f"idea {message.get('text') or ''}")
     return Asked(
         Request(Sender(NAME, user, place, name), text, f"slack:{trigger}", now, thread),
-        _is_private(place),
         message=str(message["ts"]),
         thread=thread,
         note=f"{name}: {text}",
@@ -165,11 +163,10 @@ def from_event(body: Mapping[str, Any], *, me: str, now: float) -> Asked | None:
     if not user or user == me or event.get("bot_id"):
         return None
     place, ts, text = str(event["channel"]), str(event["ts"]), str(event.get("text") or "")
-    private = _is_private(place)
     mention = _MENTION.match(text)
     if mention and mention[1] == me:
         text = text[mention.end() :]
-    elif not private and not _SHOUT.match(text):
+    elif not _is_private(place) and not _SHOUT.match(text):
         return None
     thread = str(event.get("thread_ts") or "")
     request = Request(
@@ -181,7 +178,7 @@ def from_event(body: Mapping[str, Any], *, me: str, now: float) -> Asked | None:
         replied_to=thread,
     )
     team = str(event.get("user_team") or event.get("team") or "")
-    return Asked(request, private, message=ts, thread=thread, team=team)
+    return Asked(request, message=ts, thread=thread, team=team)
 
 
 def command_text(text: str) -> str:

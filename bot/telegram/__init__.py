@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bot.chat_checks import check_telegram
 from bot.commands.access import Access, AllowList, Sender
-from bot.commands.table import COMMANDS
 from bot.front import Answer, Connection, Platform, instead, require_token
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
@@ -22,7 +21,7 @@ def _allowed(settings: Settings) -> AllowList:
     return AllowList(users, chats, "TELEGRAM_USER_IDS", "TELEGRAM_CHAT_IDS")
 
 
-def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | None:
+def _connect(settings: Settings, answer: Answer, access: Access, clock: Clock) -> Connection | None:
     token = settings.telegram_bot_token.get_secret_value()
     if not token:
         return None
@@ -44,7 +43,6 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         webhook = Webhook(settings.telegram_webhook_url, secret, host, port)
     listed = settings.telegram_chat_ids or settings.telegram_user_ids
     places, everywhere = Places(listed), all_telegram_chats()
-    access = Access({TELEGRAM.name: _allowed(settings)})  # to tell strangers, who are shown nothing
 
     def channel_to(place: str) -> tuple[TelegramChannel, Spacing]:
         chat, _, topic = place.partition("/")
@@ -55,7 +53,6 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         return channel, telegram_spacing(everywhere, group=int(chat) < 0, clock=clock)
 
     def reach(sender: Sender) -> tuple[TelegramChannel, Spacing]:
-        access.admit(sender)
         places.add(sender.spot)
         channels.append(channel_to(sender.spot))
         return channels[-1]
@@ -65,7 +62,6 @@ def _connect(settings: Settings, answer: Answer, clock: Clock) -> Connection | N
         bot=bot,
         answer=answer,
         places=places,
-        commands=[command for command in COMMANDS if not command.hidden],
         role_of=access.role_of,
         keyboard=settings.telegram_keyboard == "on",
         locks=Path.home() / ".cache" / "autoresearch" / "locks",  # for all state directories

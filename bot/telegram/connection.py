@@ -18,14 +18,20 @@ from telegram import Update, User
 from telegram.error import InvalidToken, TelegramError
 from telegram.ext import ApplicationBuilder, CallbackContext, TypeHandler, Updater
 
+from bot.front import ANSWER_WAITS, HEAD_START
 from notifiers.channels.telegram_wire import Wire, make_bot
 from notifiers.message import UnreachableError
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+log = logging.getLogger(__name__)
+
 Context: TypeAlias = CallbackContext[Any, Any, Any, Any]
 
+UPDATES = ("message", "callback_query")
+MOST_UPDATES = 100  # that come with one poll
+READ_SECONDS = 10.0  # that an answer may be late, on top of a long poll
 CONFLICT = "another program uses this bot's token (409), so each gets only some of the commands"
 CONFLICT_MEMORY = 600.0  # seconds after which a conflict is over, and a further one is told again
 
@@ -37,8 +43,7 @@ class Pulse:
     if nothing is.
     """
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
+    def __init__(self) -> None:
         self._conflict_at = float("-inf")
         self.connected = False
         self.last_seen: float | None = None
@@ -47,14 +52,10 @@ class Pulse:
 
     def begin(self) -> None:
         self.connected = False
-        self.refused = asyncio.Event()
-        """Set by a 401 or 404: the library gives up for good after either."""
-        self.identity_status = 0
-        """The HTTP status of the answer to getMe: 401 is about the token, whatever is behind a 404."""
-        self.reason = ""
-        """Why there was no good answer on this line since the last one."""
-        self.polls = 0
-        """How many polls had a good answer."""
+        self.refused = asyncio.Event()  # set by a 401 or 404: the library gives up for good after either
+        self.identity_status = 0  # of the answer to getMe: 401 is about the token, whatever is behind a 404
+        self.reason = ""  # why there was no good answer on this line since the last one
+        self.polls = 0  # that had a good answer
         self._heard_at = time.monotonic()
 
     @property
@@ -96,17 +97,10 @@ class Pulse:
     def _heard(self) -> None:
         self.reason = ""
         self._heard_at = time.monotonic()
-        self.last_seen = self._now()
+        self.last_seen = time.time()
         self.connected = True
         if self._heard_at - self._conflict_at > CONFLICT_MEMORY:
             self.error = ""
-
-
-log = logging.getLogger(__name__)
-
-UPDATES = ("message", "callback_query")
-MOST_UPDATES = 100  # that come with one poll
-READ_SECONDS = 10.0  # that an answer may be late, on top of a long poll
 
 
 class TokenRefusedError(UnreachableError):
@@ -115,16 +109,14 @@ class TokenRefusedError(UnreachableError):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long things may take on a line to Telegram, in seconds."""
+    """How long things may take on Telegram, in seconds."""
 
-    poll: float = 25.0
-    """How long Telegram holds a request open until there is something to say."""
-    patience: float = 120.0
-    """How long nothing may come back before the line is given up; several polls."""
-    close: float = 2.0
-    """How long each step of taking a line down may take."""
-    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 60.0)
-    """After each line in a row that was lost or could not be made; the last for ever."""
+    poll: float = 25.0  # that Telegram holds a request open until there is something to say
+    patience: float = 120.0  # in which nothing comes back, until the line is given up; several polls
+    close: float = 2.0  # for each step of taking a line down
+    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 60.0)  # after lost lines in a row
+    answer: tuple[float, ...] = ANSWER_WAITS
+    head_start: float = HEAD_START
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,33 +160,28 @@ Receive: TypeAlias = Callable[[Update, User, bool], Coroutine[Any, Any, None]]
 """Gets an update, the bot's own user, and whether the update may have waited for the bot."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Line:
     """An application of python-telegram-bot with connections of its own, which `receive` gets updates from.
 
     Within its context it is connected.
     """
 
-    def __init__(
-        self,
-        *,
-        token: str,
-        base_url: str,
-        receive: Receive,
-        pulse: Pulse,
-        pace: Pace,
-        webhook: Webhook | None,
-    ) -> None:
-        self._pulse = pulse
-        self._pace = pace
-        self._webhook = webhook
+    token: str
+    base_url: str
+    receive: Receive
+    pulse: Pulse
+    pace: Pace
+    webhook: Webhook | None
+
+    def __post_init__(self) -> None:
         self._listening = AsyncExitStack()
-        self._wire = Wire(base_url, read_seconds=READ_SECONDS, observe=pulse.observe)
-        self._bot = make_bot(token, base_url, self._wire)
-        self._arrivals = _Arrivals(pulse)
+        self._wire = Wire(self.base_url, read_seconds=READ_SECONDS, observe=self.pulse.observe)
+        self._bot = make_bot(self.token, self.base_url, self._wire)
+        self._arrivals = _Arrivals(self.pulse)
         self._updater = Updater(self._bot, self._arrivals)
         self._app = ApplicationBuilder().updater(self._updater).job_queue(None).build()
         self._app.add_handler(TypeHandler(Update, self._hand_on))
-        self._receive = receive
 
     @property
     def me(self) -> User:
@@ -213,18 +200,18 @@ class Line:
         await self.close()
 
     async def _connect(self) -> None:
-        self._pulse.begin()
+        self.pulse.begin()
         try:
-            async with asyncio.timeout(self._pace.patience):
+            async with asyncio.timeout(self.pace.patience):
                 await self._app.initialize()
                 await self._app.start()
                 await self._begin()
         except TimeoutError:
             raise UnreachableError(self._silence) from None
         except InvalidToken:  # its text may have the token in it
-            if self._pulse.identity_status == 401:
+            if self.pulse.identity_status == 401:
                 raise TokenRefusedError("Telegram does not accept the token (401)") from None
-            raise UnreachableError(self._pulse.reason) from None
+            raise UnreachableError(self.pulse.reason) from None
         except TelegramError as error:
             raise UnreachableError(error.message) from None
 
@@ -234,18 +221,18 @@ class Line:
         The library goes on for ever without a word when its connections are stuck, and stops for ever
         without a word when it takes an answer for a refused token.
         """
-        interval = self._pace.patience / 4
-        while self._updater.running or self._webhook is not None:
-            left = self._pace.patience - self._pulse.silence
+        interval = self.pace.patience / 4
+        while self._updater.running or self.webhook is not None:
+            left = self.pace.patience - self.pulse.silence
             if left <= 0:
                 raise UnreachableError(self._silence)
             try:
                 async with asyncio.timeout(min(left, interval)):
-                    await self._pulse.refused.wait()
-                raise UnreachableError(self._pulse.reason)
+                    await self.pulse.refused.wait()
+                raise UnreachableError(self.pulse.reason)
             except TimeoutError:
-                if self._webhook is not None:
-                    await self._check(self._webhook)
+                if self.webhook is not None:
+                    await self._check(self.webhook)
         raise UnreachableError("the library has stopped asking for updates")
 
     async def close(self) -> None:
@@ -261,23 +248,23 @@ class Line:
         """Take a step of closing, in which the library may wait for an answer that never comes."""
         task = asyncio.create_task(step)
         while not task.done():
-            _, late = await asyncio.wait({task}, timeout=self._pace.close)
+            _, late = await asyncio.wait({task}, timeout=self.pace.close)
             for one in late:
                 one.cancel()
         if not task.cancelled() and (error := task.exception()):
             log.debug("while closing: %r", error)
 
     async def _begin(self) -> None:
-        if self._webhook is None:
+        if self.webhook is None:
             await self._updater.start_polling(
-                timeout=timedelta(seconds=self._pace.poll),
+                timeout=timedelta(seconds=self.pace.poll),
                 bootstrap_retries=-1,
                 allowed_updates=UPDATES,
                 drop_pending_updates=False,
-                error_callback=_ignore,
+                error_callback=lambda _: None,  # the pulse has it already
             )
         else:
-            await self._listen(self._webhook)
+            await self._listen(self.webhook)
 
     async def _listen(self, webhook: Webhook) -> None:
         """Listen ourselves: the library's server has no bounds."""
@@ -297,7 +284,7 @@ class Line:
     async def _hand_on(self, update: Update, _: Context) -> None:
         waited = update.update_id in self._arrivals.waited
         self._arrivals.waited.discard(update.update_id)
-        await self._receive(update, self.me, waited)
+        await self.receive(update, self.me, waited)
 
     async def _take_post(self, secret: str, request: web.BaseRequest) -> web.Response:
         from aiohttp import web
@@ -321,14 +308,10 @@ class Line:
             log.debug("the webhook cannot be checked: %s", error)
         else:
             if info.url != webhook.url:
-                self._pulse.conflict()
-                raise UnreachableError(self._pulse.reason)
+                self.pulse.conflict()
+                raise UnreachableError(self.pulse.reason)
 
     @property
     def _silence(self) -> str:
-        reason = f": {self._pulse.reason}" if self._pulse.reason else ""
-        return f"no good answer for {self._pace.patience:g} s{reason}"
-
-
-def _ignore(_error: TelegramError) -> None:
-    """The pulse has it already."""
+        reason = f": {self.pulse.reason}" if self.pulse.reason else ""
+        return f"no good answer for {self.pace.patience:g} s{reason}"

@@ -5,27 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from telegram import (
-    BotCommand,
-    KeyboardButton,
-    ReplyKeyboardMarkup,
-    ReplyKeyboardRemove,
-    Update,
-    User,
-)
+from telegram import BotCommand, KeyboardButton, ReplyKeyboardMarkup, ReplyKeyboardRemove, Update, User
 from telegram.constants import ChatAction
 from telegram.error import BadRequest, TelegramError
 from telegram.ext import ExtBot
 
 from bot.commands.access import Request, Role, Sender
-from bot.commands.table import USUAL, Command, find_command
-from bot.front import ANSWER_WAITS, HEAD_START, Answer, CommandQueue, FrontHealth, keep_connected, show_answer
+from bot.commands.table import USUAL, VISIBLE, find_command
+from bot.front import Answer, CommandQueue, FrontHealth, keep_connected, show_answer
 from bot.telegram.connection import Line, Pace, Pulse, TokenRefusedError, Webhook
 from bot.telegram.updates import Asked, asked_in
 from loop.errors import UserError
@@ -36,8 +29,7 @@ from notifiers.message import ChannelError, Message, RateLimitedError, RefusedEr
 
 log = logging.getLogger(__name__)
 
-REFUSALS = 3
-"""401s in a row after which the token is taken for wrong: proxies and outages answer so once or twice."""
+REFUSALS = 3  # 401s in a row until the token is taken for wrong: proxies and outages answer so too
 
 DESCRIPTION_CHARACTERS = 256
 SAID_CHARACTERS = 200  # in the acknowledgement of a press
@@ -49,11 +41,8 @@ LONG_COMMANDS = {
 }
 """What is shown at once while these are at work; for any other command TYPING, after `LONG_SECONDS`."""
 LONG_SECONDS = 1.0
-ACTION_SECONDS = 4.5
-"""After which an action is shown again: Telegram shows it for five seconds."""
-
-SPIN_SECONDS = 2.0
-"""How long a pressed button may spin before it is acknowledged without words."""
+ACTION_SECONDS = 4.5  # after which an action is shown again: Telegram shows it for five seconds
+SPIN_SECONDS = 2.0  # that a pressed button may spin before it is acknowledged without words
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +66,7 @@ def said_of(reply: Reply | None) -> Said | None:
     return Said(message.text, stays=reply.refused)
 
 
+@dataclass(eq=False, kw_only=True)
 class TelegramFront:
     """Turns what people do on Telegram into requests, and shows what `answer` says to them.
 
@@ -87,36 +77,23 @@ class TelegramFront:
     With `keyboard` private chats get keys for the usual commands.
     """
 
-    def __init__(
-        self,
-        *,
-        bot: ExtBot[None],
-        answer: Answer,
-        commands: Sequence[Command],
-        role_of: Callable[[Sender], Role | None],
-        locks: Path,
-        places: Places | None = None,
-        webhook: Webhook | None = None,
-        keyboard: bool = False,
-        pace: Pace | None = None,
-        head_start: float = HEAD_START,
-        answer_waits: Sequence[float] = ANSWER_WAITS,
-    ) -> None:
-        self._bot = bot
-        self._answer = answer
-        self._role_of = role_of
-        self._keyboard = keyboard
+    bot: ExtBot[None]
+    answer: Answer
+    role_of: Callable[[Sender], Role | None]
+    locks: Path
+    places: Places = field(default_factory=Places)
+    webhook: Webhook | None = None
+    keyboard: bool = False
+    pace: Pace = field(default_factory=Pace)
+
+    def __post_init__(self) -> None:
         self._has_keys: set[str] = set()  # private chats, since this process started
-        self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in commands]
+        self._menu = [BotCommand(one.name, one.help[:DESCRIPTION_CHARACTERS]) for one in VISIBLE]
         self._menu_is_set = False
-        self._places = places or Places()
-        self._lock = locks / f"telegram-{bot.token.partition(':')[0]}.lock"
-        self._webhook = webhook
-        self._pace = pace or Pace()
+        self._lock = self.locks / f"telegram-{self.bot.token.partition(':')[0]}.lock"
         self._pulse = Pulse()
         self._refusals = 0  # in a row
-        self._queue = CommandQueue(head_start)
-        self._answer_waits = answer_waits
+        self._queue = CommandQueue(self.pace.head_start)
 
     def health(self) -> FrontHealth:
         return FrontHealth(self._pulse.connected, self._pulse.last_seen, self._pulse.error)
@@ -129,7 +106,7 @@ class TelegramFront:
                 await keep_connected(
                     "Telegram",
                     self._connect,
-                    waits=self._pace.waits,
+                    waits=self.pace.waits,
                     last_seen=lambda: self._pulse.last_seen,
                     failed=self._pulse.fail,
                 )
@@ -149,19 +126,19 @@ class TelegramFront:
                 if error != self._pulse.error:
                     log.warning("Telegram: %s", error)
                 self._pulse.fail(error)
-            await asyncio.sleep(self._pace.waits[0])
+            await asyncio.sleep(self.pace.waits[0])
 
     async def _connect(self) -> None:
-        token = self._bot.token
-        base_url = self._bot.base_url.removesuffix(f"/bot{token}")
+        token = self.bot.token
+        base_url = self.bot.base_url.removesuffix(f"/bot{token}")
         try:
             async with Line(
                 token=token,
                 base_url=base_url,
                 receive=self._receive,
                 pulse=self._pulse,
-                pace=self._pace,
-                webhook=self._webhook,
+                pace=self.pace,
+                webhook=self.webhook,
             ) as line:
                 self._refusals = 0
                 log.info("Telegram: connected as @%s", line.me.username)
@@ -180,14 +157,14 @@ class TelegramFront:
         if self._menu_is_set:
             return
         try:
-            self._menu_is_set = await self._bot.set_my_commands(self._menu)
+            self._menu_is_set = await self.bot.set_my_commands(self._menu)
         except TelegramError as error:
             log.warning("Telegram: the menu of commands could not be set: %s", error)
 
     async def _receive(self, update: Update, me: User, waited: bool) -> None:
         if (moved := update.message) and moved.migrate_from_chat_id is not None:
-            self._places.move(self._places.listed(moved.migrate_from_chat_id), moved.chat.id)
-        asked = asked_in(update, me=me, now=time.time(), places=self._places)
+            self.places.move(self.places.listed(moved.migrate_from_chat_id), moved.chat.id)
+        asked = asked_in(update, me=me, now=time.time(), places=self.places)
         if asked is None:
             return
         place = asked.request.sender.place
@@ -207,7 +184,7 @@ class TelegramFront:
         if said.done() and await shown is None:
             asked = replace(asked, request=replace(asked.request, sent_at=asked.shown_at))
         async with self._shows_work(asked):
-            reply = await self._answer(asked.request)
+            reply = await self.answer(asked.request)
             if not said.done():
                 said.set_result(said_of(reply))
                 if await shown and not (reply and reply.replaces):
@@ -217,7 +194,7 @@ class TelegramFront:
 
     async def _obey(self, asked: Asked) -> None:
         async with self._shows_work(asked):
-            reply = await self._answer(asked.request)
+            reply = await self.answer(asked.request)
             if reply is not None:
                 await self._show_answer(asked, reply)
 
@@ -225,11 +202,11 @@ class TelegramFront:
         channel, keys = self._channel(asked), self._keys(asked.request, reply)
         if keys is not None:
             reply = replace(reply, message=replace(reply.message, buttons=()))
-        await show_answer(lambda: _show(channel, asked, reply, keys), asked.request, self._answer_waits)
+        await show_answer(lambda: _show(channel, asked, reply, keys), asked.request, self.pace.answer)
 
     def _channel(self, asked: Asked) -> TelegramChannel:
         place = int(asked.request.sender.place)
-        return TelegramChannel(bot=self._bot, chat_id=place, topic_id=asked.topic, places=self._places)
+        return TelegramChannel(bot=self.bot, chat_id=place, topic_id=asked.topic, places=self.places)
 
     def _keys(self, request: Request, reply: Reply) -> Keys | None:
         """Return the keyboard that comes with an answer: the first without buttons, and the one to /start.
@@ -237,13 +214,13 @@ class TelegramFront:
         Telegram keeps it until another comes. Where it is off, one from before is taken away.
         """
         sender, command = request.sender, request.text.partition(" ")[0].lower()
-        role, starts = self._role_of(sender), self._keyboard and command == "/start"
+        role, starts = self.role_of(sender), self.keyboard and command == "/start"
         if role is None or int(sender.place) < 0 or reply.replaces:
             return None
         if not starts and (sender.place in self._has_keys or reply.message.buttons):
             return None
         self._has_keys.add(sender.place)
-        if not self._keyboard:
+        if not self.keyboard:
             return ReplyKeyboardRemove()
         usual = [KeyboardButton(f"/{name}") for name in USUAL if find_command(name).role <= role]
         rows = list(filter(None, (usual[:3], usual[3:])))
@@ -253,7 +230,7 @@ class TelegramFront:
     async def _shows_work(self, asked: Asked) -> AsyncIterator[None]:
         """Show that we type or upload while a command takes long; strangers see nothing."""
         action = LONG_COMMANDS.get(asked.request.text.partition(" ")[0].removeprefix("/").lower())
-        if self._role_of(asked.request.sender) is None:
+        if self.role_of(asked.request.sender) is None:
             yield
             return
         showing = asyncio.create_task(
@@ -277,9 +254,9 @@ class TelegramFront:
         text = None if said.cancel() else said.result()
         try:
             if text is None:
-                await self._bot.answer_callback_query(press)
+                await self.bot.answer_callback_query(press)
             else:
-                await self._bot.answer_callback_query(press, text.text, show_alert=text.stays)
+                await self.bot.answer_callback_query(press, text.text, show_alert=text.stays)
         except TelegramError as error:
             if isinstance(error, BadRequest) and "query is too old" in error.message.lower():
                 return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -217,7 +218,7 @@ def _check_file(
 ) -> None:
     check_path(name)
     if (mode := commits.mode(commit, name)) is None:
-        if location.top and (location.top / name).exists():
+        if location.top and os.path.exists(location.top / name):  # noqa: PTH110 - false where it cannot be
             fix = f"run `git add {name}` and `git commit`"
             raise UserError(f"{name} is not committed on branch {branch}: {fix}.")
         where = location.top or location.common

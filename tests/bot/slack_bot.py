@@ -20,7 +20,7 @@ from tests.servers.slack_rules import texts
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHANNEL, CHAT, FOREIGN, PRIVATE, Call
 
-QUICK = Pace(ping=0.5, connect=10, close=0.5, waits=(0.05, 0.1, 0.2))
+QUICK = Pace(ping=0.5, connect=10, close=0.5, waits=(0.05, 0.1, 0.2), answer=(0.01,) * 3, working=600.0)
 STEADY = replace(QUICK, ping=10)
 
 ALLOWED = AllowList(
@@ -52,6 +52,7 @@ class SlackBot:
         self.done = asyncio.Event()  # what `/slow` waits for
         self.card = Reply(CARD)
         self.plan = Reply(PLAN)
+        self.asks_for_idea = Reply(Message("What is run mar12 to try?"))
         self.chart = CHART
         self.brief = False
         self.results = "23 experiments"
@@ -59,6 +60,8 @@ class SlackBot:
         self._keys: set[str] = set()
 
     async def answer(self, request: Request) -> Reply | None:
+        if request.text == "/new_idea":
+            return self.asks_for_idea
         self.delivered.append(request)
         new = not request.key or request.key not in self._keys
         self._keys.add(request.key)
@@ -70,7 +73,7 @@ class SlackBot:
         return await self._obey(request, *request.text.split(None, 2))
 
     async def _obey(self, request: Request, verb: str, first: str = "", rest: str = "") -> Reply | None:
-        said = Message(f"You said {request.text}.")
+        said = Message(f"You said {request.text[1:]}.")
         refused = f"There is no {request.text}."
         match verb:
             case "/start_run" | "/card":
@@ -123,9 +126,7 @@ async def slack_bot(
     bot = SlackBot(server)
     options = {
         "app_token": APP_TOKEN,
-        "working_after": 600.0,
         "allowed": ALLOWED,
-        "answer_waits": (0.01,) * 3,
         **options,
     }
     with TemporaryDirectory() as folder:

@@ -17,7 +17,6 @@ from telegram.ext import ExtBot
 import bot
 import notifiers
 from bot.commands.access import Request, Role
-from bot.commands.table import COMMANDS
 from bot.telegram.connection import Pace
 from bot.telegram.front import TelegramFront
 from notifiers.channels.telegram import TelegramChannel
@@ -29,7 +28,7 @@ from tests.servers.telegram_server import TelegramServer
 STRANGER = "666"
 GROUP = -100
 CARD = Message("the card", buttons=((Button("Stop", "/stop"),),))
-PACE = Pace(poll=5, patience=20, close=1, waits=(0.01, 0.02, 0.04, 0.05))
+PACE = Pace(poll=5, patience=20, close=1, waits=(0.01, 0.02, 0.04, 0.05), answer=(0.01,) * 5)
 
 
 @dataclass(slots=True)
@@ -85,11 +84,9 @@ async def running(
         **{
             "bot": sender,
             "answer": answers,
-            "commands": COMMANDS,
             "role_of": lambda sender: None if sender.user == STRANGER else Role.OPERATOR,
             "locks": locks,
             "pace": PACE,
-            "answer_waits": (0.01,) * 5,
             **options,
         }
     )

@@ -104,14 +104,14 @@ async def test_people_say_more_or_never_and_take_it_back(office: Office) -> None
     assert [wished.wish for wished in Wishes(office.journal).read(run.id)] == [Wish.NEVER]
     assert "Steering\nnever again #1 WIDTH 96 (ann); /never 1 off" in await office.said("/ideas")
     (take_back,) = reply.message.buttons[0]
-    for answer in ("#1 steers no longer", "#1 steers nothing."):
+    for answer in ("#1 steers no longer", "There is nothing to take back for #1."):
         taken_back = await office.press(take_back)
         assert taken_back.message.text == answer
     assert taken_back.refused
     assert await office.said("/more 1") == (
         "More like #1 comes next: WIDTH further the same way, then others of that family."
     )
-    assert await office.said("/more 1") == "refused: More like #1 comes next: so it is already."
+    assert await office.said("/more 1") == "refused: Already noted: More like #1 comes next."
 
 
 async def test_an_idea_that_cannot_be_is_refused_and_one_that_waits_can_be_dropped(office: Office) -> None:

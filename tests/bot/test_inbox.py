@@ -20,6 +20,7 @@ from bot.commands.inbox import Inbox
 from bot.commands.table import COMMANDS, without_run
 from bot.platforms import access_by
 from bot.runs import Runs
+from bot.setup.doctor import Check
 from bot.setup.settings import load_settings
 from loop.experiment import EventKind, RunState, Status
 from loop.proposers.people import IDEA_CHARACTERS, read_ideas
@@ -57,7 +58,7 @@ class Office:
             self.host,
             found,
             preferences=PreferenceStore(self.journal, default=Preferences()),
-            chats=lambda: ["ok    Telegram: connected"],
+            chats=lambda: [Check("Telegram", True, "connected")],
             zone=UTC,
             now=lambda: self.now,
         )
@@ -153,7 +154,7 @@ async def test_the_event_loop_never_waits_for_the_state_file(
 async def test_ids_are_told_to_anybody_while_nobody_is_listed(office: Office) -> None:
     empty = access_by(load_settings(Path("/no/such/.env"), {}))
     office.inbox = Inbox(
-        handlers=office.inbox._handlers, access=empty, journal=office.journal, now=lambda: office.now
+        handlers=office.handlers, access=empty, journal=office.journal, now=lambda: office.now
     )
     told = await office.said("/id", STRANGER)
     assert told == "You: TELEGRAM_USER_IDS=300\nThis chat: TELEGRAM_CHAT_IDS=300"
@@ -417,10 +418,26 @@ async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:
         told = await office.said(f"/idea WIDTH {256 + 64 * number}")
         if state is RunState.STOPPED:
             assert told == "refused: Run mar12 is stopped: /start_run, then send it again."
+            assert await office.said("/new_idea") == told
         else:
             assert told.startswith("Idea #")
     waiting = IdeaBox(office.journal).waiting(run.id)
     assert len(waiting) == len(RunState) - 1
+
+
+async def test_a_chart_that_cannot_be_written_is_told(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def chart(*_: object, **__: object) -> bytes:
+        return b"png"
+
+    monkeypatch.setattr("notifiers.charts.chart", chart)
+    office.host.start_run("mar12")
+    file = office.bot.home / "mar12.png"
+    assert await office.said("/plot", HERE) == f"Chart: {file}"
+    file.unlink()
+    file.mkdir()
+    assert await office.said("/plot", HERE) == f"refused: {file} cannot be written: Is a directory."
 
 
 async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:

@@ -30,6 +30,7 @@ class Desk:
         self.pairing = Pairing(
             "telegram", _inbox, access=self.access, say_here=self.said.append, now=lambda: self.now
         )
+        self.pairing.offer()
         [self.code] = re.findall(rf"/pair (\d{{{DIGITS}}})$", self.said[0])
 
     async def ask(self, text: str, sender: Sender = ANN) -> Reply:

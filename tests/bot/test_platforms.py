@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bot import platforms
-from bot.commands.access import Request
-from bot.front import Answer, Connection, Platform
+from bot.commands.access import Access, Request
+from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.platforms import Chats, access_by, chat_checks
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings
@@ -48,10 +48,10 @@ class World:
         whole = text_file(folder)
         self.checks: list[Sequence[Check]] = []
 
-        def connect(given: Settings, answer: Answer, clock: Clock) -> Connection | None:
+        def connect(given: Settings, answer: Answer, access: Access, clock: Clock) -> Connection | None:
             if self.errors:
                 raise self.errors.pop(0)
-            connection = whole.connect(given, answer, clock)
+            connection = whole.connect(given, answer, access, clock)
             assert connection is not None
             return replace(connection, check=self.check)
 
@@ -108,7 +108,7 @@ async def test_a_platform_is_set_up_when_its_surroundings_allow_it(
             f"{name} is set up now.",
             CONNECTED.sentence,
         ]
-        assert not [line for line in world.chats.health() if "unavailable" in line]
+        assert not [line for line in world.chats.health() if "unavailable" in line.detail]
 
 
 async def test_health_says_why_a_platform_cannot_be_set_up(tmp_path: Path, settings: Settings) -> None:
@@ -116,8 +116,21 @@ async def test_health_says_why_a_platform_cannot_be_set_up(tmp_path: Path, setti
     async with world.running():
         while not world.said:  # noqa: ASYNC110 - a list tells nobody
             await asyncio.sleep(0.01)
-        (line,) = world.chats.health()
-    assert line == f"FAIL  {world.platform.name.capitalize()}: unavailable: No proxy. Set one."
+        found = world.chats.health()
+    assert found == [Check(world.platform.name.capitalize(), False, "unavailable: No proxy. Set one.")]
+
+
+async def test_health_warns_of_trouble_on_a_platform_that_is_connected(
+    tmp_path: Path, settings: Settings
+) -> None:
+    world = World(tmp_path, settings)
+    async with world.running():
+        while not world.said:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+        name = world.platform.name.capitalize()
+        world.chats._fronts[name] = lambda: FrontHealth(True, None, "another program uses this token.")
+        (found,) = world.chats.health()
+    assert found == Check(name, None, "connected, but another program uses this token; never connected")
 
 
 async def test_what_a_platform_refuses_is_said_once_and_shown_until_it_is_well(
@@ -128,16 +141,16 @@ async def test_what_a_platform_refuses_is_said_once_and_shown_until_it_is_well(
     chat = Check(f"{NAME}:{PLACE}", False, "chat not found", "Correct it.")
     token = Check(NAME.capitalize(), False, "does not accept the token", "Set another.")
     world.checks = [[token], [token], [CONNECTED, chat]]
-    shown: list[list[str]] = []
+    shown: list[list[Check]] = []
     async with world.running():
         while len(world.said) < 3:
             await asyncio.sleep(0.01)
             shown.append(world.chats.health())
-        while world.chats.health()[0].startswith("FAIL"):  # noqa: ASYNC110 - likewise
+        while world.chats.health()[0].ok is False:  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.01)
         assert len(world.chats.health()) == 1
     assert world.said == [token.sentence, CONNECTED.sentence, chat.sentence]
-    assert ["FAIL  Text_file: does not accept the token", "      Set another."] in shown
+    assert [token] in shown
 
 
 async def test_what_keeps_commands_out_is_said_too(tmp_path: Path, settings: Settings) -> None:

@@ -266,7 +266,7 @@ class WakeUpReport:
         asked = [Request(HERE, text, key="", sent_at=self._time.now) for text in ("/card", "/best")]
         card, best = [await self._inbox.answer(request) for request in asked]
         assert card is not None
-        blocks = [*tab_blocks([card], best, picture, role, ()), dated(self._time.now)]
+        blocks = [*tab_blocks([card], best, picture, role), dated(self._time.now)]
         self.view(title, Way.HOME, {"type": "home", "blocks": blocks})
 
     def view(self, title: str, way: Way, view: Mapping[str, Any]) -> None:

@@ -117,10 +117,11 @@ def test_the_modules_that_frozen_files_import_are_frozen_too(checker: Checker, r
 def test_what_a_run_has_trained_is_refused_with_its_experiment(checker: Checker, repository: Path) -> None:
     source = (repository / "train.py").read_text().replace("QK_SCALE = 1.2", "QK_SCALE = 1.3")
     commit = git(repository, "rev-parse", "HEAD")
-    home = checker.folder / "home"
+    home, link = checker.folder / "home", checker.folder / "link"
     home.mkdir()
+    link.symlink_to(repository)  # as REPOSITORY may be one
     with closing(Journal(home / "state.db")) as journal:
-        run = make_run(journal, repository=repository, base_commit=commit, time_budget=60.0)
+        run = make_run(journal, repository=link, base_commit=commit, time_budget=60.0)
         step = Experiment(run.id, 0, Stage.PROPOSED, "more contrast", "", "ann", commit)
         journal.record(replace(step, program=fingerprint(source)))
     code, found = checker.json(source, "--repo", str(repository))

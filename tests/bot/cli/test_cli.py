@@ -146,6 +146,23 @@ def run_doctor(settings: Settings, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["--home", str(settings.home), "doctor", *arguments], env=environment)
 
 
+@pytest.mark.parametrize("command", ["adopt --branch mine", "check train.py"])
+def test_a_repository_that_cannot_be_looked_at_is_a_sentence(
+    settings: Settings, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "train.py").write_text("X = 1\n")
+    arguments = ["--home", str(settings.home), *command.split(), "--repo", "x" * 300]
+    refused = CliRunner().invoke(app, arguments).exception
+    assert isinstance(refused, UserError)
+    assert "o folder x" in str(refused)
+
+
+def test_doctor_names_a_repository_that_cannot_be_looked_at(settings: Settings) -> None:
+    done = run_doctor(settings, "--repo", "x" * 300)
+    assert done.exit_code == 1
+    assert "FAIL  repository: There is no folder /" in done.stdout
+
+
 def test_an_older_state_file_is_a_warning_of_doctor_and_a_newer_one_a_failure(settings: Settings) -> None:
     def checks() -> dict[str, Check]:
         done = run_doctor(settings, "--json")

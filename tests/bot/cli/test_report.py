@@ -114,7 +114,7 @@ def test_a_picture_that_cannot_be_written_is_a_sentence(settings: Settings, tmp_
     made = report_of_file(settings, file)
     with pytest.raises(UserError) as caught:
         made.draw(tmp_path)
-    assert str(caught.value) == f"The chart {tmp_path} cannot be written: Is a directory."
+    assert str(caught.value) == f"{tmp_path} cannot be written: Is a directory."
     with pytest.raises(UserError, match=r"cannot be written: Is a directory\.$"):
         made.write_page(tmp_path, settings, UTC)
 

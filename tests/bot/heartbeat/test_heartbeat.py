@@ -12,10 +12,7 @@ import pytest
 from bot.heartbeat.decide import NO_IDEAS, STEADY
 from bot.runs import Ended, LoopState
 from loop.engine.ahead.prefetch import ProposerFailure
-from loop.experiment import (
-    Cause,
-    EventKind,
-)
+from loop.experiment import Cause, EventKind
 from loop.store.events import open_calls
 from tests.bot.heartbeat.patient import Patient
 from tests.loop.fake_gpu import FakeGpu

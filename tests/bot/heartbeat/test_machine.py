@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bot.runs import LoopState
-from loop.experiment import (
-    Cause,
-    EventKind,
-    RunState,
-)
+from loop.experiment import Cause, EventKind, RunState
 from loop.store.events import Sessions
 from notifiers.text.words import cause_text
 from tests.bot.heartbeat.patient import Patient

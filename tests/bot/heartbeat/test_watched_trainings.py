@@ -12,11 +12,7 @@ import pytest
 
 from bot.heartbeat.heartbeat import find_blocker
 from bot.runs import LoopState
-from loop.experiment import (
-    Cause,
-    EventKind,
-    RunState,
-)
+from loop.experiment import Cause, EventKind, RunState
 from loop.logs.capture import LOG
 from loop.process.supervisor import OUTCOME, STARTED, boot_id, start_time
 from tests.bot.heartbeat.patient import Patient

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.local.wire import Progress, attach, send
+from bot.local.wire import Progress, connect, send
 from loop.errors import UserError
 from notifiers.message import Message, Reply
 from tests.bot.local_bot import local_bot
@@ -46,7 +46,7 @@ async def test_without_a_bot_the_sentence_says_how_to_start_one(path: Path) -> N
     with pytest.raises(UserError, match=sentence):
         await send(path, "/status")
     with pytest.raises(UserError, match=sentence):
-        async with attach(path):
+        async with connect(path):
             raise AssertionError("there is nobody to attach to")
 
 
@@ -96,7 +96,7 @@ async def test_a_bot_that_hangs_is_not_waited_for_for_ever(
 
 
 async def test_an_attached_stream_carries_progress_messages_and_replies(path: Path) -> None:
-    async with local_bot(path) as bot, attach(path) as stream:
+    async with local_bot(path) as bot, connect(path) as stream:
         assert await anext(stream) == Progress("waiting")
         bot.server.publish(Message("Experiment #1", "table"))
         assert await anext(stream) == Message("Experiment #1", "table")
@@ -105,7 +105,7 @@ async def test_an_attached_stream_carries_progress_messages_and_replies(path: Pa
 
 
 async def test_the_stream_ends_with_the_bot_and_sending_then_is_quiet(path: Path) -> None:
-    async with local_bot(path) as bot, attach(path) as stream:
+    async with local_bot(path) as bot, connect(path) as stream:
         await anext(stream)
         await bot.server.stop()
         assert [item async for item in stream] == []

@@ -15,7 +15,7 @@ import pytest
 
 from bot.local import server as local
 from bot.local.server import MAX_REQUEST, LocalServer
-from bot.local.wire import Progress, attach, send
+from bot.local.wire import Progress, connect, send
 from loop.errors import UserError
 from loop.process import supervisor as supervisor_program
 from notifiers.message import Message, Reply
@@ -72,7 +72,7 @@ async def test_commands_are_answered_one_after_another(bot: LocalBot) -> None:
 
 
 async def test_every_attached_client_is_told_and_nobody_else(bot: LocalBot) -> None:
-    async with attach(bot.path) as one, attach(bot.path) as two, raw(bot.path) as (reader, writer):
+    async with connect(bot.path) as one, connect(bot.path) as two, raw(bot.path) as (reader, writer):
         assert [await anext(one), await anext(two)] == [Progress("waiting"), Progress("waiting")]
         writer.write(b'{"command": "/a"}\n')
         assert b"/a" in await reader.readline()
@@ -83,7 +83,7 @@ async def test_every_attached_client_is_told_and_nobody_else(bot: LocalBot) -> N
 
 
 async def test_an_answer_for_all_is_shown_to_every_attached_client_once(bot: LocalBot) -> None:
-    async with attach(bot.path) as one, attach(bot.path) as two, raw(bot.path) as (reader, writer):
+    async with connect(bot.path) as one, connect(bot.path) as two, raw(bot.path) as (reader, writer):
         assert [await anext(one), await anext(two)] == [Progress("waiting"), Progress("waiting")]
         await one.send("/pause")
         said = Message("You said /pause.", block="a\tb")
@@ -94,8 +94,8 @@ async def test_an_answer_for_all_is_shown_to_every_attached_client_once(bot: Loc
 
 
 async def test_one_that_has_left_is_forgotten(bot: LocalBot) -> None:
-    async with attach(bot.path) as stays:
-        async with attach(bot.path) as leaves:
+    async with connect(bot.path) as stays:
+        async with connect(bot.path) as leaves:
             await anext(leaves)
         await anext(stays)
         bot.server.publish(Message("still here"))
@@ -103,7 +103,7 @@ async def test_one_that_has_left_is_forgotten(bot: LocalBot) -> None:
 
 
 async def test_progress_is_told_when_it_changes_and_only_then(bot: LocalBot) -> None:
-    async with attach(bot.path) as watcher:
+    async with connect(bot.path) as watcher:
         assert await anext(watcher) == Progress("waiting")
         await bot.settled()
         bot.doing = "step 1"
@@ -115,7 +115,7 @@ async def test_progress_is_told_when_it_changes_and_only_then(bot: LocalBot) -> 
 async def test_progress_is_not_asked_for_while_nobody_is_attached(bot: LocalBot) -> None:
     await send(bot.path, "/status")
     assert bot.times_asked == 0
-    async with attach(bot.path) as watcher:
+    async with connect(bot.path) as watcher:
         await anext(watcher)
     assert bot.times_asked > 0
 
@@ -124,7 +124,7 @@ async def test_waiting_for_somebody_to_attach(bot: LocalBot) -> None:
     waiting = asyncio.create_task(bot.server.wait_attached())
     await send(bot.path, "/status")
     assert not waiting.done()
-    async with attach(bot.path) as watcher:
+    async with connect(bot.path) as watcher:
         await waiting
         bot.server.publish(Message("first"))
         assert [await anext(watcher), await anext(watcher)] == [Progress("waiting"), Message("first")]
@@ -133,7 +133,7 @@ async def test_waiting_for_somebody_to_attach(bot: LocalBot) -> None:
 async def test_a_client_that_never_reads_is_dropped_and_blocks_nobody(
     bot: LocalBot, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with raw(bot.path) as (_, deaf), attach(bot.path) as listener:
+    async with raw(bot.path) as (_, deaf), connect(bot.path) as listener:
         deaf.transport.pause_reading()  # type: ignore[attr-defined]
         deaf.write(b'{"attach": true}\n')
         await anext(listener)
@@ -190,7 +190,7 @@ async def test_a_slow_command_does_not_hold_up_messages(path: Path) -> None:
     answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
     server = LocalServer(path=path, answer=lambda command: answer, progress=quiet)
     await server.start()
-    async with attach(path) as watcher:
+    async with connect(path) as watcher:
         await anext(watcher)
         await watcher.send("/slow")
         server.publish(Message("meanwhile"))
@@ -201,7 +201,7 @@ async def test_a_slow_command_does_not_hold_up_messages(path: Path) -> None:
 
 
 async def test_stop_sends_what_was_published_and_leaves_no_socket(path: Path) -> None:
-    async with local_bot(path) as bot, attach(path) as watcher:
+    async with local_bot(path) as bot, connect(path) as watcher:
         await anext(watcher)
         bot.server.publish(Message("last words", BLOCK))
         reading = asyncio.create_task(_rest(watcher))
@@ -215,7 +215,7 @@ async def test_stop_lets_a_command_finish(path: Path) -> None:
     answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
     server = LocalServer(path=path, answer=lambda command: answer, progress=quiet)
     await server.start()
-    async with attach(path) as watcher:
+    async with connect(path) as watcher:
         await anext(watcher)
         await watcher.send("/stop")
         server.publish(Message("stopping"))
@@ -240,7 +240,7 @@ async def test_stop_does_not_wait_for_ever(
 
     server = LocalServer(path=path, answer=answer, progress=quiet)
     await server.start()
-    async with raw(path) as (reader, deaf), attach(path) as hanging, attach(path) as watcher:
+    async with raw(path) as (reader, deaf), connect(path) as hanging, connect(path) as watcher:
         deaf.write(b'{"attach": true}\n')
         await reader.readline()
         deaf.transport.pause_reading()  # type: ignore[attr-defined]
@@ -307,7 +307,7 @@ async def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
 async def test_a_path_longer_than_a_socket_address_works(tmp_path: Path) -> None:
     folder = tmp_path / ("deep" * 20) / ("er" * 50)
     folder.mkdir(parents=True)
-    async with local_bot(folder / "bot.sock") as bot, attach(bot.path) as watcher:
+    async with local_bot(folder / "bot.sock") as bot, connect(bot.path) as watcher:
         await anext(watcher)
         assert not (await send(bot.path, "/status")).refused
         assert _listing(folder)["bot.sock"] == "srw-------"
@@ -349,7 +349,7 @@ async def test_a_client_that_asks_nothing_is_hung_up_on(
     bot: LocalBot, monkeypatch: pytest.MonkeyPatch, half: bytes
 ) -> None:
     monkeypatch.setattr(local, "IDLE_SECONDS", 0.1)
-    async with attach(bot.path) as attached, raw(bot.path) as (reader, writer):
+    async with connect(bot.path) as attached, raw(bot.path) as (reader, writer):
         writer.write(half)
         assert "No whole line" in json.loads(await reader.readline())["error"]
         assert await reader.read() == b""

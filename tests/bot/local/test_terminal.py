@@ -75,9 +75,7 @@ def terminal() -> Iterator[tuple[PipeInput, Screen]]:
 @asynccontextmanager
 async def person_at(bot: LocalBot, terminal: tuple[PipeInput, Screen]) -> AsyncIterator[Person]:
     keys, screen = terminal
-    chatting = asyncio.create_task(
-        chat(bot.path, commands=["/status", "/start_run", "/help"], history=bot.path.with_name("typed"))
-    )
+    chatting = asyncio.create_task(chat(bot.path))
     await screen.shows("waiting")
     yield Person(keys, screen, chatting)
     await chatting
@@ -173,7 +171,7 @@ async def test_a_bot_that_ends_ends_the_chat_with_a_line(
 
 async def test_a_cancelled_chat_ends_at_once(bot: LocalBot, terminal: tuple[PipeInput, Screen]) -> None:
     _, screen = terminal
-    chatting = asyncio.create_task(chat(bot.path, commands=[], history=bot.path.with_name("typed")))
+    chatting = asyncio.create_task(chat(bot.path))
     await screen.shows("waiting")
     chatting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -199,7 +197,7 @@ async def test_signals_stay_with_the_process_of_the_bot(
 async def test_what_was_typed_is_kept_for_its_user_alone(
     bot: LocalBot, terminal: tuple[PipeInput, Screen]
 ) -> None:
-    history = bot.path.with_name("typed")
+    history = bot.path.with_name("history")
     history.touch(mode=0o644)
     async with person_at(bot, terminal) as person:
         person.types("/idea secret\r")
@@ -214,11 +212,28 @@ async def test_what_was_typed_is_kept_for_its_user_alone(
         person.types("\x04")
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_commands_are_taken_where_what_was_typed_cannot_be_kept(
+    bot: LocalBot, terminal: tuple[PipeInput, Screen], when: str
+) -> None:
+    history = bot.path.with_name("history")
+    if when == "before":
+        history.symlink_to(bot.path.with_name("none") / "history")
+    async with person_at(bot, terminal) as person:
+        if when == "meanwhile":
+            history.unlink()
+            history.mkdir()
+        person.types("/pause\r")
+        await person.screen.shows("You said /pause.")
+        person.types("\x04")
+    assert bot.commands == ["/pause"]
+
+
 async def test_without_a_bot_there_is_nothing_to_chat_with(
     tmp_path: Path, terminal: tuple[PipeInput, Screen]
 ) -> None:
     with pytest.raises(UserError, match="No bot runs"):
-        await chat(tmp_path / "none" / "bot.sock", commands=[], history=tmp_path / "none" / "typed")
+        await chat(tmp_path / "none" / "bot.sock")
 
 
 class Printed:
@@ -352,9 +367,7 @@ async def test_a_prompt_that_fails_leaves_the_bot(
     left = asyncio.Event()
     monkeypatch.setattr(terminal_module, "is_at_terminal", lambda: True)
     monkeypatch.setattr(terminal_module, "chat", fail)
-    attached = asyncio.create_task(
-        attach_terminal(bot.path, commands=[], history=bot.path.with_name("typed"), left=left)
-    )
+    attached = asyncio.create_task(attach_terminal(bot.path, left=left))
     await bot.server.wait_attached()  # by what follows instead
     await bot.server.stop()
     await attached
@@ -373,9 +386,7 @@ async def test_only_a_person_who_leaves_ends_the_bot(
     left = asyncio.Event()
     monkeypatch.setattr(terminal_module, "is_at_terminal", answers.pop)
     monkeypatch.setattr(terminal_module, "chat", end)
-    attached = asyncio.create_task(
-        attach_terminal(bot.path, commands=[], history=bot.path.with_name("typed"), left=left)
-    )
+    attached = asyncio.create_task(attach_terminal(bot.path, left=left))
     if not there:
         await bot.server.wait_attached()
         await bot.server.stop()

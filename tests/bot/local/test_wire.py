@@ -8,15 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.local.wire import (
-    Progress,
-    pack,
-    pack_item,
-    pack_request,
-    parse_item,
-    parse_request,
-    socket_address,
-)
+from bot.local.wire import Progress, pack, pack_item, pack_request, parse_item, parse_request, socket_address
 from loop.errors import UserError
 from notifiers.message import Message, Reply
 

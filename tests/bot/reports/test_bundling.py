@@ -89,6 +89,11 @@ async def test_a_folder_of_the_users_is_left_alone(night: Lab, tmp_path: Path) -
     assert [file.name for file in folder.iterdir()] == ["thesis.tex"]
 
 
+async def test_a_folder_that_cannot_be_looked_at_is_a_sentence(night: Lab, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x cannot be written: File name too long\.$"):
+        await bundle(night, tmp_path / ("x" * 300))
+
+
 async def test_a_run_that_kept_nothing_says_so(lab: Lab, tmp_path: Path) -> None:
     await lab.engine(value(1.6)).conduct(1)
     with pytest.raises(UserError, match="nothing to merge"):

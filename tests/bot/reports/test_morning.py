@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import pytest
 from bot.reports.reporter import Reporter
 from bot.runs import Runs
 from bot.setup.settings import load_settings
-from loop.experiment import Actor, Event, EventKind, Reason, RunState
+from loop.experiment import Actor, Event, EventKind, Reason, Run, RunState
+from loop.results.report import WakeUpReport
 from loop.store.experiments import IdeaBox
 from notifiers.charts.scene import ChartError, Scene
 from tests.notifiers.mornings import Recorder, open_recorder
@@ -104,6 +106,30 @@ async def test_a_chart_is_drawn_once_for_all_chats(
     assert drawn == ["mar12"]
     await reporter.for_chat(morning(recorder, event.at))
     assert drawn == ["mar12"] * 2
+
+
+async def test_chats_that_ask_at_the_same_time_get_one_chart(
+    recorder: Recorder, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, loop, both, asked, drawn = reporter._read, asyncio.get_running_loop(), asyncio.Event(), [], []
+
+    def noted(run: Run, since: float | None, until: float) -> WakeUpReport:
+        asked.append(run.tag)
+        if len(asked) == 2:
+            loop.call_soon_threadsafe(both.set)
+        return read(run, since, until)
+
+    async def chart(rows: object, *, title: str, **_: object) -> bytes:
+        drawn.append(title)
+        await both.wait()
+        return b"png"
+
+    monkeypatch.setattr(reporter, "_read", noted)
+    monkeypatch.setattr("notifiers.charts.chart", chart)
+    event = morning(recorder, recorder.run.created_at)
+    one, other = await asyncio.gather(reporter.for_chat(event), reporter.for_chat(event))
+    assert one == other
+    assert drawn == ["mar12"]
 
 
 async def test_a_terminal_gets_the_morning_without_a_chart_and_no_end(

@@ -15,6 +15,7 @@ import pytest
 
 from bot.setup.doctor import Check, _clock, device, examine, examine_services, render
 from bot.setup.settings import load_settings
+from tests.loop.lab import git
 
 Examine = Callable[..., dict[str, Check]]
 
@@ -39,7 +40,7 @@ def repository(tmp_path: Path) -> Path:
         (folder / name).write_text("DEPTH = 4\n")
     git(folder, "init", "-q", "-b", "research")
     git(folder, "add", "-A")
-    git(folder, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "-m", "Begin")
+    git(folder, "commit", "-q", "-m", "Begin")
     return folder
 
 
@@ -53,10 +54,6 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "git").symlink_to(found)
     monkeypatch.setenv("PATH", str(folder))
     return folder
-
-
-def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-C", str(folder), *arguments], check=True)
 
 
 def script(file: Path, text: str) -> None:
@@ -134,7 +131,7 @@ def test_of_many_changes_a_few_are_named_those_of_the_programs_first(look: Exami
 
 def test_a_time_budget_that_the_repository_does_not_use_is_a_warning(look: Examine, repository: Path) -> None:
     (repository / "prepare.py").write_text("TIME_BUDGET = 1200\n")
-    git(repository, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "-a", "-m", "Budget")
+    git(repository, "commit", "-q", "-a", "-m", "Budget")
     assert "time budget" not in look(REPOSITORY=str(repository), TIME_BUDGET="300"), "as .env.example has it"
     assert "time budget" not in look(REPOSITORY=str(repository), TIME_BUDGET="1200")
     check = look(REPOSITORY=str(repository), TIME_BUDGET="60")["time budget"]
@@ -159,6 +156,11 @@ def test_a_missing_contract_file_is_named(look: Examine, repository: Path) -> No
     check = look(REPOSITORY=str(repository), FROZEN="prepare.py,evaluate.py")["repository"]
     assert check.ok is False
     assert "evaluate.py" in check.detail
+
+
+def test_a_path_that_cannot_be_looked_at_is_missing(look: Examine, repository: Path) -> None:
+    assert look(REPOSITORY=str(repository), DATA_PATHS=f"/{'x' * 300}")["data"].ok is False
+    assert look(REPOSITORY=str(repository), FROZEN="x" * 300)["repository"].ok is False
 
 
 def test_an_unknown_base_branch_is_refused(look: Examine, repository: Path) -> None:
@@ -232,7 +234,7 @@ def test_search_needs_nothing_but_a_constant_that_it_may_change(look: Examine, r
     assert check.ok is None
     assert check.detail == "no constant in train.py that it may change"
     (repository / "train.py").write_text("SEED = 4\n")
-    git(repository, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "-a", "-m", "Fix")
+    git(repository, "commit", "-q", "-a", "-m", "Fix")
     assert look(REPOSITORY=own)["search"].fix.startswith("Add top-level lines such as LEARNING_RATE = ")
     assert "search" not in look(REPOSITORY=own, PROPOSER="search, agent:claude")
 
@@ -356,17 +358,7 @@ def commit(repository: Path, prepare: str, name: str = "prepare.py") -> None:
     git(repository, "rm", "--quiet", "--force", "--ignore-unmatch", "prepare.py")
     (repository / name).write_text(prepare)
     git(repository, "add", name)
-    git(
-        repository,
-        "-c",
-        "user.name=A",
-        "-c",
-        "user.email=a@b.c",
-        "commit",
-        "--quiet",
-        "-m",
-        "Where the data is",
-    )
+    git(repository, "commit", "--quiet", "-m", "Where the data is")
 
 
 def data_of(repository: Path, **environ: str) -> Check:

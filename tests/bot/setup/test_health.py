@@ -25,7 +25,7 @@ from loop.experiment import (
 )
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.journal import Journal
-from loop.store.outbox import Entry, Outbox, State
+from loop.store.outbox import Entry, Outbox, State, Trouble
 from notifiers.delivery.delivery import read_pending
 from tests.loop.fake_gpu import FakeGpu
 from tests.loop.store.test_journal import make_experiment, make_run
@@ -171,6 +171,9 @@ def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> No
     outbox.record([Entry(item.news.event.id, State.SENT) for item in read_pending(night.journal, outbox)])
     night.now += 60.0
     check_one("health", "all delivered", night.details()["telegram:7"])
+    outbox.set_trouble(Trouble(night.now - 120.0, "no answer"))
+    check_one("health", "a chat that takes no messages", night.details()["telegram:7"])
+    outbox.set_trouble(None)
     outbox.record([Entry(1, State.REFUSED, "chat not found")])
     for channel in ("telegram:8", "telegram:9"):
         night.journal.set_cursor(channel, night.journal.last_event())

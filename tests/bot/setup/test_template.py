@@ -14,6 +14,7 @@ from bot.setup.template import Profile, init_repository, prepare_embedded, templ
 from loop.errors import UserError
 from loop.git.repository import inspect, with_imports
 from loop.program.constants import find_constants, time_budget
+from tests.loop.lab import git
 
 PROFILES = get_args(Profile)
 
@@ -26,11 +27,6 @@ async def test_without_the_packages_of_a_training_nothing_is_begun(
     with pytest.raises(UserError, match=r"\(pyarrow\)\. Run: .* 'autoresearch-bot\[train\]'$"):
         await prepare_embedded(settings)
     assert not settings.home.exists()
-
-
-def git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def constants(source: str) -> dict[str, object]:

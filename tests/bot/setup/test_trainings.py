@@ -15,8 +15,8 @@ from loop.process.environment import find_uv
 from loop.sandbox.proof import Check as Attempt
 from loop.sandbox.proof import SandboxFacts
 from loop.sandbox.sandbox import Sandbox, SandboxKind
-from tests.bot.setup.test_doctor import git
 from tests.loop.evaluation import toy_evaluator_text
+from tests.loop.lab import git
 
 Examine = Callable[..., list[Check]]
 
@@ -43,7 +43,7 @@ def research(tmp_path: Path) -> Callable[..., Path]:
             path.write_text(text)
         git(folder, "init", "-q", "-b", "research")
         git(folder, "add", "-A")
-        git(folder, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-q", "-m", "Begin")
+        git(folder, "commit", "-q", "-m", "Begin")
         return folder
 
     return write

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bot.commands.access import AllowList, Role, Sender
-from bot.commands.table import COMMANDS, find_command
-from bot.slack.answers import READING, WORKING, menu, permitted, turned_away
-from bot.slack.front import WORKING_AFTER
+from bot.commands.table import COMMANDS, find_command, pressable
+from bot.slack.answers import READING, WORKING, menu, turned_away
+from bot.slack.connection import Pace
 from bot.slack.requests import FORMS
 from notifiers.channels.slack_blocks import SHARE
-from notifiers.message import Button
-from tests.bot.slack_bot import ALLOWED, CHART, PATCH, SlackBot, called, card, shown, slack_bot
+from notifiers.message import Button, Message
+from tests.bot.slack_bot import ALLOWED, CHART, PATCH, STEADY, SlackBot, called, card, shown, slack_bot
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_payloads import BOT
 from tests.servers.slack_rules import faults, pictures
@@ -39,12 +40,12 @@ async def test_what_only_reads_is_seen_by_its_sender_who_can_show_it_to_all(
     await server.command("diff 12")
     (seen,) = await called(server, "respond")
     assert (seen["response_type"], seen["replace_original"]) == ("ephemeral", False)
-    assert shown(seen) == ["You said /diff 12.", "Show to all"]
+    assert shown(seen) == ["You said diff 12.", "Show to all"]
     assert server.called("chat.postMessage") == []
 
     await server.press(**share(seen), message="1700000001.000001", ephemeral=True)
     (posted,) = await called(server, "chat.postMessage")
-    assert shown(posted) == ["You said /diff 12.", "alice: /diff 12"]
+    assert shown(posted) == ["You said diff 12.", "alice: /diff 12"]
     assert posted["thread_ts"] is None
     _, gone = await called(server, "respond", 2)
     assert gone["delete_original"] is True
@@ -134,7 +135,7 @@ async def test_a_brief_answer_to_a_press_is_for_who_pressed(server: SlackServer,
 
 
 async def test_what_takes_longer_than_a_second_says_so_until_the_answer_is_there(server: SlackServer) -> None:
-    async with slack_bot(server, working_after=WORKING_AFTER) as bot:
+    async with slack_bot(server, pace=replace(STEADY, working=Pace().working)) as bot:
         await bot.linked()
         root = await card(server)
         await server.open_home()
@@ -167,7 +168,7 @@ async def test_what_takes_longer_than_a_second_says_so_until_the_answer_is_there
 
 @pytest.mark.parametrize("ends", ["fails", "is cancelled"])
 async def test_nothing_stays_of_what_was_never_answered(server: SlackServer, ends: str) -> None:
-    async with slack_bot(server, working_after=WORKING_AFTER) as bot:
+    async with slack_bot(server, pace=replace(STEADY, working=Pace().working)) as bot:
         await bot.linked()
         await server.command("slow")
         await called(server, "chat.postMessage")
@@ -179,7 +180,7 @@ async def test_nothing_stays_of_what_was_never_answered(server: SlackServer, end
 
 
 async def test_where_the_bot_cannot_write_the_answer_comes_without_a_sign(server: SlackServer) -> None:
-    async with slack_bot(server, working_after=WORKING_AFTER) as bot:
+    async with slack_bot(server, pace=replace(STEADY, working=Pace().working)) as bot:
         await bot.linked()
         await server.command("slow", channel=FOREIGN)
         await called(server, "chat.postMessage")
@@ -205,7 +206,7 @@ async def test_the_command_alone_is_a_short_list_with_buttons(
     assert bot.asked == []
     lines = shown(seen)[0].split("\n")
     assert len(lines) <= 12
-    assert "/status" in lines[-1]
+    assert "/autoresearch status" in lines[-1]
 
 
 def test_every_button_of_the_menu_is_a_command_or_opens_a_form() -> None:
@@ -222,9 +223,9 @@ def test_reading_is_what_a_viewer_may() -> None:
 
 def test_buttons_that_a_role_may_not_press_are_left_out() -> None:
     rows = ((Button("Pause", "/pause"), Button("Plot", "/plot")), (Button("Stop", "/stop"),))
-    assert permitted(rows, Role.OPERATOR) == rows
-    assert permitted(rows, Role.VIEWER) == ((Button("Plot", "/plot"),),)
-    assert permitted(((Button("Odd", "/nonsense"), Button("None", "")),), Role.OPERATOR) == ()
+    message = Message("", buttons=rows)
+    assert pressable(message, Role.OPERATOR) == message
+    assert pressable(message, Role.VIEWER).buttons == ((Button("Plot", "/plot"),),)
 
 
 # Strangers

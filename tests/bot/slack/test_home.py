@@ -14,13 +14,15 @@ from bot.commands.access import Role, Sender
 from bot.slack import home as module
 from bot.slack.answers import turned_away
 from notifiers.message import Attachment, Button, Message, Reply
-from tests.bot.slack_bot import ALLOWED, CHART, SlackBot, called, eventually, shown, slack_bot
+from tests.bot.slack_bot import ALLOWED, CHART, STEADY, SlackBot, called, eventually, shown, slack_bot
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_rules import pictures, texts, view_refusal
 from tests.servers.slack_server import LIMITED, Fault, SlackServer
 from tests.servers.slack_workspace import CHAT
 
 RUNNING = Message("Run mar12: running", buttons=((Button("Pause", "/pause"), Button("Refresh", "/status")),))
+
+LOOKS_OFTEN = replace(STEADY, home=0.05)
 
 
 def labels(view: dict[str, Any]) -> list[str]:
@@ -49,7 +51,7 @@ async def test_who_may_read_sees_card_best_chart_and_buttons(server: SlackServer
     view = server.workspace.home()
     said = read(server)
     assert said.startswith("Run mar12: running")
-    assert "You said /best." in said
+    assert "You said best." in said
     assert {"Pause", "Refresh", "Results", "Start a run", "New idea"} <= set(labels(view))
     assert [server.workspace.files[file] for file in pictures(view["blocks"])] == [CHART.content]
     first, second = server.called("views.publish")
@@ -94,13 +96,13 @@ async def test_a_press_is_answered_in_the_tab_and_nowhere_else(server: SlackServ
     await charted(server)
     bot.card = Reply(Message("Run mar12: paused"))
     await press(server, "/pause")
-    await server.until(lambda: "You said /pause." in read(server))
+    await server.until(lambda: "You said pause." in read(server))
     assert "Run mar12: paused" in read(server)
     request = next(one for one in bot.asked if one.text == "/pause")
     assert (request.sender.place, request.sender.channel) == (CHAT, f"slack:{CHAT}:home")
     await press(server, "/nonsense")
     await server.until(lambda: "There is no /nonsense." in read(server))
-    assert "You said /pause." not in read(server)
+    assert "You said pause." not in read(server)
     assert server.called("chat.postMessage") == server.called("chat.postEphemeral") == []
     await server.open_home()
     await server.until(lambda: "There is no /nonsense." not in read(server))
@@ -128,12 +130,12 @@ async def test_forms_open_from_the_tab_and_their_result_stands_there(
     await press(server, "/idea", label="New idea")
     (view,) = await server.until(server.workspace.modals)
     await server.submit(view, "DEPTH 9")
-    await server.until(lambda: "You said /idea DEPTH 9." in read(server))
+    await server.until(lambda: "You said idea DEPTH 9." in read(server))
     assert server.called("chat.postMessage") == []
 
 
 async def test_a_tab_is_kept_up_to_date_and_only_what_is_new_is_sent(server: SlackServer) -> None:
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         bot.card = Reply(RUNNING)
         await server.open_home()
@@ -154,7 +156,7 @@ async def test_a_tab_is_kept_up_to_date_and_only_what_is_new_is_sent(server: Sla
 async def test_new_results_bring_a_new_chart_at_most_every_few_minutes(
     server: SlackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         await server.open_home()
         await charted(server)
@@ -170,7 +172,7 @@ async def test_new_results_bring_a_new_chart_at_most_every_few_minutes(
 
 
 async def test_a_rate_limit_is_obeyed_and_nothing_is_lost(server: SlackServer) -> None:
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         bot.card = Reply(RUNNING)
         server.fail("views.publish", LIMITED, Fault(status=503))
@@ -180,7 +182,7 @@ async def test_a_rate_limit_is_obeyed_and_nothing_is_lost(server: SlackServer) -
 
 
 async def test_a_chart_that_slack_does_not_take_leaves_the_rest(server: SlackServer) -> None:
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         server.fail("views.publish", Fault(), Fault(word="invalid_arguments"))
         await server.open_home()
@@ -194,7 +196,7 @@ async def test_only_the_tabs_opened_last_are_kept_up_to_date(
     server: SlackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_TABS", 1)
-    async with slack_bot(server, home_interval=0.05) as bot:
+    async with slack_bot(server, pace=LOOKS_OFTEN) as bot:
         await bot.linked()
         await server.open_home(user="U0BOB")
         await server.until(lambda: server.workspace.home("U0BOB"))
@@ -211,7 +213,7 @@ async def test_a_tab_that_was_open_before_a_restart_is_kept_up_to_date(
     server: SlackServer, tmp_path: Path
 ) -> None:
     tabs = tmp_path / "tabs.json"
-    options: dict[str, Any] = {"home_interval": 0.05, "home_tabs": tabs}
+    options: dict[str, Any] = {"pace": LOOKS_OFTEN, "home_tabs": tabs}
     async with slack_bot(server, **options) as bot:
         await bot.linked()
         await server.open_home()
@@ -223,7 +225,7 @@ async def test_a_tab_that_was_open_before_a_restart_is_kept_up_to_date(
         bot.card = Reply(Message("Run mar12: done"))
         await server.until(lambda: "done" in read(server))
         await press(server, "/pause")
-        await server.until(lambda: "You said /pause." in read(server))
+        await server.until(lambda: "You said pause." in read(server))
         assert "done" not in read(server, "U0BOB")
 
 
@@ -251,7 +253,7 @@ async def test_an_app_without_the_tab_is_said_once(
     await called(server, "views.publish", 3)
     await server.command("notify")
     (posted,) = await called(server, "chat.postMessage")
-    assert shown(posted)[0] == "You said /notify."
+    assert shown(posted)[0] == "You said notify."
     warned = [record for record in caplog.records if "not_enabled" in record.message]
     assert [record.levelname for record in warned].count("WARNING") == 1
 
@@ -263,7 +265,7 @@ LONG = st.builds(lambda text, times: text * times, st.text(max_size=200), st.int
 def test_slack_takes_any_tab(text: str, block: str, rows: int) -> None:
     buttons = tuple((Button("Pause", "/pause"),) for _ in range(rows))
     part = Message(text, block, buttons)
-    parts = [module.part(Reply(part), Role.OPERATOR, ()) for _ in range(3)]
+    parts = [module.part(Reply(part), Role.OPERATOR) for _ in range(3)]
     blocks = module.joined([*parts, module.menu_part(Role.OPERATOR)])
     view = {"type": "home", "blocks": [*blocks, module.dated(1.0)], "private_metadata": CHAT}
     assert view_refusal(view, "home") == ""

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.commands.table import COMMANDS
+from bot.commands.table import VISIBLE
 from bot.slack import manifest
 from bot.slack.requests import TRY_THIS
 from tests.servers.slack_rules import EVENTS, SCOPES
@@ -33,7 +32,7 @@ def used_methods(source: str) -> Iterator[str]:
 
 @pytest.fixture
 def app() -> dict[str, Any]:
-    app: dict[str, Any] = yaml.safe_load(manifest(COMMANDS))
+    app: dict[str, Any] = yaml.safe_load(manifest())
     return app
 
 
@@ -50,7 +49,7 @@ def test_one_slash_command_carries_all_others(app: dict[str, Any]) -> None:
     assert 0 < len(command["description"]) <= 2000
     assert len(command["usage_hint"]) <= 1000
     hint = command["usage_hint"].split(" | ")
-    assert [usage.split()[0] for usage in hint] == [command.name for command in COMMANDS]
+    assert [usage.split()[0] for usage in hint] == [command.name for command in VISIBLE]
 
 
 def test_the_bot_can_be_written_to_in_private(app: dict[str, Any]) -> None:
@@ -62,7 +61,7 @@ def test_the_bot_can_be_written_to_in_private(app: dict[str, Any]) -> None:
 def test_everything_comes_over_the_websocket(app: dict[str, Any]) -> None:
     assert app["settings"]["socket_mode_enabled"] is True
     assert app["settings"]["interactivity"]["is_enabled"] is True
-    assert "http" not in manifest(COMMANDS)
+    assert "http" not in manifest()
 
 
 def test_everything_that_is_used_has_its_scope_and_no_scope_is_unused(app: dict[str, Any]) -> None:
@@ -82,19 +81,3 @@ def test_what_people_can_open_and_press_is_in_it(app: dict[str, Any]) -> None:
     assert (shortcut["callback_id"], shortcut["type"]) == (TRY_THIS, "message")
     assert len(shortcut["name"]) <= 24
     assert len(shortcut["description"]) <= 150
-
-
-def test_a_hint_that_would_be_too_long_ends_at_a_command() -> None:
-    many = [replace(COMMANDS[0], name=f"command_{number}") for number in range(200)]
-    (command,) = yaml.safe_load(manifest(many))["features"]["slash_commands"]
-    assert 900 < len(command["usage_hint"]) <= 1000
-    usages = [one.usage.removeprefix("/") for one in many]
-    shown = command["usage_hint"].split(" | ")
-    assert shown == usages[: len(shown)]
-
-
-def test_a_usage_with_signs_of_yaml_in_it_stays_a_text() -> None:
-    (command,) = yaml.safe_load(manifest([replace(COMMANDS[0], name='x: "y" #z')]))["features"][
-        "slash_commands"
-    ]
-    assert command["usage_hint"].startswith('x: "y" #z')

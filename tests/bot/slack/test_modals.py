@@ -16,7 +16,7 @@ from bot.slack.modals import FIELD, idea_form, start_form
 from bot.slack.requests import Asked, from_shortcut
 from loop.proposers.people import IDEA_CHARACTERS
 from notifiers.message import Button, Message, Reply
-from tests.bot.slack_bot import PLAN, SlackBot, called, card, shown, slack_bot
+from tests.bot.slack_bot import PLAN, STEADY, SlackBot, called, card, shown, slack_bot
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_rules import texts, view_refusal
 from tests.servers.slack_server import Fault, SlackServer
@@ -26,7 +26,7 @@ from tests.servers.slack_workspace import CHANNEL
 @pytest.fixture
 async def late(server: SlackServer) -> AsyncIterator[SlackBot]:
     """A bot that acknowledges forms before anything can be done about them."""
-    async with slack_bot(server, ack_seconds=0.0) as running:
+    async with slack_bot(server, pace=replace(STEADY, form=0.0)) as running:
         await running.linked()
         yield running
 
@@ -59,10 +59,18 @@ async def test_an_idea_is_asked_for_and_queued_where_it_was_asked_for(
     assert await server.submit(view, " WARMDOWN_RATIO\n 0.6 ") == {}
     (posted,) = await called(server, "chat.postMessage")
     assert posted["channel"] == CHANNEL
-    assert shown(posted) == ["You said /idea WARMDOWN_RATIO 0.6.", "alice: /idea WARMDOWN_RATIO 0.6"]
+    assert shown(posted) == ["You said idea WARMDOWN_RATIO 0.6.", "alice: /idea WARMDOWN_RATIO 0.6"]
     (request,) = bot.asked
     assert (request.text, request.sender.place) == ("/idea WARMDOWN_RATIO 0.6", CHANNEL)
     assert request.sender.user == "U0ALICE"
+
+
+async def test_no_form_is_opened_where_a_run_takes_no_ideas(server: SlackServer, bot: SlackBot) -> None:
+    bot.asks_for_idea = Reply(Message("Run mar12 is stopped."), refused=True)
+    await server.command("idea")
+    (seen,) = await called(server, "respond")
+    assert (seen["response_type"], shown(seen)) == ("ephemeral", ["Run mar12 is stopped."])
+    assert server.called("views.open") == []
 
 
 async def test_a_form_that_is_refused_says_so_at_its_field_and_stays(
@@ -150,7 +158,9 @@ async def test_a_form_is_acknowledged_in_time_whatever_it_takes(
 async def test_a_mistake_of_ours_leaves_the_form_open(
     server: SlackServer, bot: SlackBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: Request) -> Reply | None:
+    async def broken(request: Request) -> Reply | None:
+        if request.text == "/new_idea":
+            return bot.asks_for_idea
         raise RuntimeError("a mistake of ours")
 
     monkeypatch.setattr(bot.front, "_modals", replace(bot.front._modals, answer=broken))

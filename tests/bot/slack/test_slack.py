@@ -25,7 +25,7 @@ async def test_a_slash_command_is_acknowledged_empty_and_answered_in_public(
     envelope = await server.command("notify keeps")
     (posted,) = await called(server, "chat.postMessage")
     assert await acked(server, envelope) == {"envelope_id": envelope}
-    assert shown(posted) == ["You said /notify keeps.", "alice: /notify keeps"]
+    assert shown(posted) == ["You said notify keeps.", "alice: /notify keeps"]
     assert (posted["channel"], posted["thread_ts"]) == (CHANNEL, None)
     (request,) = bot.asked
     sender = request.sender
@@ -50,7 +50,7 @@ async def test_a_mention_that_arrives_twice_is_one_request(server: SlackServer, 
     assert [request.text for request in bot.asked] == ["/notify"]
     assert bot.asked[0].sent_at == float(ts)
     assert posted["thread_ts"] == ts
-    assert shown(posted) == ["You said /notify."]  # everybody can see who asked
+    assert shown(posted) == ["You said notify."]  # everybody can see who asked
 
 
 async def test_a_private_chat_needs_no_mention_and_no_thread(server: SlackServer, bot: SlackBot) -> None:
@@ -147,7 +147,7 @@ async def test_slash_commands_are_answered_in_channels_that_the_bot_is_not_in(
     await server.command("notify", channel=channel)
     (answer,) = await called(server, "respond")
     assert answer["response_type"] == "in_channel"
-    assert shown(answer) == ["You said /notify.", "alice: /notify"]
+    assert shown(answer) == ["You said notify.", "alice: /notify"]
 
 
 @pytest.mark.parametrize("kind", ["slash_commands", "interactive", "events_api"])
@@ -192,7 +192,7 @@ async def test_a_rate_limit_delays_the_answer(server: SlackServer, bot: SlackBot
     await server.command("notify")
     *_, posted = await called(server, "chat.postMessage", 3)
     await server.until(server.workspace.shown)
-    assert shown(posted)[0] == "You said /notify."
+    assert shown(posted)[0] == "You said notify."
 
 
 async def test_blocks_that_are_refused_are_whispered_as_text(server: SlackServer, bot: SlackBot) -> None:

@@ -12,15 +12,7 @@ from bot.commands.access import Sender
 from bot.telegram.connection import MOST_UPDATES
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.message import Attachment, Message, Reply
-from tests.bot.telegram_front import (
-    CARD,
-    GROUP,
-    Answers,
-    Running,
-    card,
-    caught_up,
-    running,
-)
+from tests.bot.telegram_front import CARD, GROUP, Answers, Running, card, caught_up, running
 from tests.servers.telegram_api import DATE, Post
 from tests.servers.telegram_server import TelegramServer, page
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bot.commands.access import Request, Sender
-from bot.commands.table import COMMANDS
+from bot.commands.table import VISIBLE
 from notifiers.message import Message, Reply
-from tests.bot.telegram_front import (
-    GROUP,
-    Answers,
-    Running,
-    running,
-    tasks_at_work,
-)
+from tests.bot.telegram_front import GROUP, PACE, Answers, Running, running, tasks_at_work
 from tests.servers.telegram_api import DATE
 from tests.servers.telegram_server import TelegramServer, page, refusal, retry_after
 
@@ -184,7 +179,7 @@ async def test_a_slow_command_delays_nobody_for_long_and_order_is_kept(
     server: TelegramServer, answers: Answers, tmp_path: Path
 ) -> None:
     answers.gates["/plot"] = asyncio.Event()
-    async with running(server, answers, tmp_path, head_start=0.2):
+    async with running(server, answers, tmp_path, pace=replace(PACE, head_start=0.2)):
         for text in ("/plot", "/pause", "/resume", "/status"):
             server.api.say(text)
         server.api.say("/elsewhere", chat=8)
@@ -205,7 +200,7 @@ async def test_quick_commands_of_a_chat_wait_for_each_other(
     server: TelegramServer, answers: Answers, tmp_path: Path
 ) -> None:
     answers.gates["/pause"] = asyncio.Event()
-    async with running(server, answers, tmp_path, head_start=1000.0):
+    async with running(server, answers, tmp_path, pace=replace(PACE, head_start=1000.0)):
         server.api.say("/pause")
         server.api.say("/resume")
         server.api.say("/elsewhere", chat=8)
@@ -267,7 +262,7 @@ async def test_an_answer_that_is_refused_or_never_taken_is_given_up(
 
 async def test_the_menu_is_made_from_the_table(server: TelegramServer, front: Running) -> None:
     await server.called("setMyCommands")
-    assert [command["command"] for command in server.api.commands] == [command.name for command in COMMANDS]
+    assert [command["command"] for command in server.api.commands] == [command.name for command in VISIBLE]
     assert all(command["description"] for command in server.api.commands)
 
 

@@ -10,13 +10,7 @@ from bot.chat_checks import check_telegram
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.channels.telegram_places import Places
 from notifiers.channels.telegram_wire import make_bot
-from tests.bot.telegram_front import (
-    CARD,
-    GROUP,
-    Answers,
-    Running,
-    running,
-)
+from tests.bot.telegram_front import CARD, GROUP, Answers, Running, running
 from tests.servers.telegram_api import DATE, TOKEN, Chat
 from tests.servers.telegram_server import TelegramServer
 

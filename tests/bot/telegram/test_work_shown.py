@@ -7,13 +7,7 @@ import asyncio
 import pytest
 
 from tests.bot.idle_clock import waited
-from tests.bot.telegram_front import (
-    GROUP,
-    STRANGER,
-    Answers,
-    Running,
-    card,
-)
+from tests.bot.telegram_front import GROUP, STRANGER, Answers, Running, card
 from tests.servers.telegram_server import Answer, TelegramServer, page, refusal, retry_after
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left_behind")

@@ -9,7 +9,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from bot.commands.access import AllowList, Request, Role, Sender
+from bot.commands.access import Access, AllowList, Request, Role, Sender
 from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings
@@ -27,7 +27,7 @@ def text_file(folder: Path) -> Platform:
         users = {"ann": Role.OPERATOR, "vic": Role.VIEWER}
         return AllowList(users, {PLACE: None}, "TEXT_USERS", "TEXT_ROOMS", lambda _: False)
 
-    def connect(_: Settings, answer: Answer, clock: Clock) -> Connection | None:
+    def connect(_: Settings, answer: Answer, __: Access, clock: Clock) -> Connection | None:
         front = TextFront(folder / "commands", Room(folder / "messages"), answer)
         limits = Spacing(Window(1000, 1.0), clock=clock)
         return Connection(front.run, front.health, [(front.room, limits)], check)

@@ -14,6 +14,7 @@ import pytest
 from bot.commands.access import HERE
 from bot.commands.inbox import Inbox
 from bot.platforms import Chats, access_by
+from bot.setup.doctor import Check
 from bot.setup.settings import load_settings
 from loop.results.report import run_status
 from notifiers.delivery.preferences import Preferences, PreferenceStore
@@ -87,7 +88,7 @@ async def chat(office: Office, tmp_path: Path) -> AsyncIterator[TextChat]:
 async def test_commands_come_from_it_and_messages_go_to_it(office: Office, chat: TextChat) -> None:
     while not chat.chats.health():  # noqa: ASYNC110 - it is set up in a task of its own
         await asyncio.sleep(0)
-    assert chat.chats.health() == ["FAIL  Text_file: not connected: no such file; never connected"]
+    assert chat.chats.health() == [Check("Text_file", False, "not connected: no such file; never connected")]
     chat.say("mallory: /runs")  # in no list: no answer
     chat.say("vic: /id")
     await chat.said("You: TEXT_USERS=vic\nThis chat: TEXT_ROOMS=room")
@@ -101,5 +102,6 @@ async def test_commands_come_from_it_and_messages_go_to_it(office: Office, chat:
     chat.say("ann: /notify")
     await chat.said("experiments that were kept")
     assert "every experiment" in await office.said("/notify", HERE)
-    (line,) = chat.chats.health()
-    assert line.startswith("ok    Text_file: connected; last seen 2")
+    (check,) = chat.chats.health()
+    assert check.ok
+    assert check.detail.startswith("connected; last seen 2")
