@@ -428,10 +428,10 @@ async def test_only_a_stopped_run_takes_no_ideas(office: Office) -> None:
 async def test_a_chart_that_cannot_be_written_is_told(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def chart(*_: object, **__: object) -> bytes:
+    async def draw(*_: object, **__: object) -> bytes:
         return b"png"
 
-    monkeypatch.setattr("notifiers.charts.chart", chart)
+    monkeypatch.setattr("notifiers.charts.draw", draw)
     office.host.start_run("mar12")
     file = office.bot.home / "mar12.png"
     assert await office.said("/plot", HERE) == f"Chart: {file}"
