@@ -156,14 +156,14 @@ class Launcher:
         # `uv run` with options of its own may mean anything: that is run as it is.
         if uv and command[:2] == ("uv", "run") and len(command) > 2 and not command[2].startswith("-"):
             python = self._locked(uv, project, checkout)
-            return self._in_environment(python, command[2:]) if python else None
+            return self._in_environment(uv, python, command[2:]) if python else None
         if not self._override:
             return Launch(command, readable_for(Path(sys.executable)))
         return self._checked(project)
 
-    def _in_environment(self, python: Path, words: tuple[str, ...]) -> Launch:
+    def _in_environment(self, uv: str, python: Path, words: tuple[str, ...]) -> Launch:
         """Do what `uv run` does with a command, without looking at the environment again."""
-        if not python.exists() and (uv := find_uv()):  # a wrapper, which has its own ways
+        if not python.exists():  # uv is a wrapper, which has its own ways
             return Launch((uv, "run", *words), readable_for(Path(uv)))
         folder = python.parent
         if words[0].endswith(".py"):

@@ -16,7 +16,7 @@ from loop.engine.run import Engine
 from loop.errors import UserError
 from loop.experiment import EventKind, RunState, Status
 from loop.lanes.cluster import Cluster
-from loop.lanes.node import Recipe
+from loop.lanes.node import Attempt, Recipe
 from loop.lanes.ray_client import Node, messages, missing, places
 from loop.process.trainer import Trainer
 from loop.store.lanes import lanes_of
@@ -136,6 +136,28 @@ async def test_what_a_lost_node_trained_is_trained_elsewhere_and_is_no_crash(sit
     assert "was lost" in str(interrupted["reason"])
     (notice,) = (each for each in told(site.lab, EventKind.NOTED) if "waits" in str(each["reason"]))
     assert "was lost; 1 lane goes on" in str(notice["reason"])
+
+
+async def test_a_training_that_is_lost_as_it_begins_keeps_no_lane(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lane, *_), sent = site.cluster.slots(), list[tuple[object, ...]]()
+    site.lose("a")
+    site.lose("b")
+    while not site.cluster.why_closed(lane.index):  # noqa: ASYNC110 - it is told to the engine alone
+        await asyncio.sleep(0.005)
+    training = site.cluster.train(lane.index, Attempt("run", 1, 1), WAITS, None, tmp_path)
+    assert not training.alive()
+    assert "was lost" in (tmp_path / "supervisor.log").read_text()
+    send = site.cluster.send
+
+    def listen(verb: str, *said: object) -> bool:
+        sent.append((verb, *said))
+        return send(verb, *said)
+
+    monkeypatch.setattr(site.cluster, "send", listen)
+    site.cluster.close()
+    assert sent == [("close", set())]
 
 
 async def test_a_node_that_comes_is_used_and_one_with_other_data_is_not(
