@@ -1,7 +1,7 @@
 """The progress chart of a run as a picture, which a process of its own draws: matplotlib is slow to start.
 
-`bot` imports this, the page `scene.py`, where to start: what a chart shows, as data. `drawing.py` is imported
-only in that process.
+Start at `scene.py`: what a chart shows, as data, also for the page. `bot` imports this; `drawing.py` is
+imported only in the process that draws.
 """
 
 from __future__ import annotations
