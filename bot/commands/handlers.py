@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from bot.commands.access import Request
 from bot.commands.ideas import IdeaCommands
-from bot.commands.table import USUAL, VISIBLE, Call, find_command
+from bot.commands.table import USUAL, VISIBLE, Call, find_command, is_count
 from bot.heartbeat.health import health_checks, incident_lines, loop_check
 from bot.reports.bundle import bundle_folder, make_bundle
 from bot.reports.reporter import Reporter
@@ -182,7 +182,7 @@ class CommandHandlers(IdeaCommands):
             text = f"The best program will be trained without {keeps}, about {duration(seconds)}"
             return await self._trained(engine, text, request)
         found = [word.strip("#,") for word in given.split()]
-        if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in found):
+        if not all(map(is_count, found)):
             raise UserError(f"Usage: {call.command.usage}, for example {call.command.example}")
         numbers = sorted({int(word) for word in found})
         idea = await engine.remove(numbers, Asker(sender.name or sender.platform, sender.channel))

@@ -273,7 +273,7 @@ def parse_reply(text: str, number: int) -> Call:
     name = _ALIASES.get(name, name)
     if any(each.name == name and each.parameters[:1] == (_NUMBER,) for each in COMMANDS):
         rest = [word.removeprefix("x") for word in rest]  # three times: x3
-        counts = sum(map(_is_count, rest))
+        counts = sum(map(is_count, rest))
         own = [] if counts > (name == "rerun") else [str(number)]
         text_meant = " ".join((name, *own, *rest))
     else:
@@ -305,7 +305,7 @@ def _match(command: Command, text: str) -> Mapping[str, str]:
                 arguments[parameter.name] = words.pop()
             case Kind.WORD if words:
                 arguments[parameter.name] = words.pop(0)
-            case Kind.COUNT if words and _is_count(words[0]):
+            case Kind.COUNT if words and is_count(words[0]):
                 arguments[parameter.name] = words.pop(0)
     required = {parameter.name for parameter in command.parameters if parameter.required}
     if words or not required <= arguments.keys():
@@ -313,5 +313,6 @@ def _match(command: Command, text: str) -> Mapping[str, str]:
     return arguments
 
 
-def _is_count(word: str) -> bool:
+def is_count(word: str) -> bool:
+    """Tell whether a word is a whole number that can be an experiment's."""
     return word.isascii() and word.isdigit() and len(word) < 10

@@ -130,7 +130,7 @@ def _chats(text: str) -> Mapping[str, Role | None]:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError("must be an address such as 127.0.0.1:8443")
     return host, int(port)
 

@@ -180,6 +180,7 @@ def test_values_are_read_into_their_types(tmp_path: Path) -> None:
         ("AUTORESEARCH_HOME", "", "must be a path"),
         ("AUTORESEARCH_HOME", "x" * 5000, "must be a folder that can be opened"),
         ("AUTORESEARCH_HOME", __file__ + "/below", f"must be a folder, but {__file__} is a file"),
+        ("SLACK_LISTEN", "127.0.0.1:²", "must be an address such as 127.0.0.1:8443, not '127.0.0.1:²'"),
         ("TIME_ZONE", "Mars/Base", "must be a time zone such as Europe/Berlin, not 'Mars/Base'"),
         ("TIME_ZONE", "Europe", "must be a time zone"),
         ("TIME_ZONE", "../../etc/passwd", "must be a time zone"),
