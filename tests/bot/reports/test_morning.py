@@ -119,13 +119,13 @@ async def test_chats_that_ask_at_the_same_time_get_one_chart(
             loop.call_soon_threadsafe(both.set)
         return read(run, since, until)
 
-    async def chart(rows: object, *, title: str, **_: object) -> bytes:
-        drawn.append(title)
+    async def draw(scene: Scene, **_: object) -> bytes:
+        drawn.append(scene.title)
         await both.wait()
         return b"png"
 
     monkeypatch.setattr(reporter, "_read", noted)
-    monkeypatch.setattr("notifiers.charts.chart", chart)
+    monkeypatch.setattr("notifiers.charts.draw", draw)
     event = morning(recorder, recorder.run.created_at)
     one, other = await asyncio.gather(reporter.for_chat(event), reporter.for_chat(event))
     assert one == other

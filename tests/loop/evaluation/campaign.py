@@ -32,7 +32,7 @@ from loop.proposers.protocol import Context
 from loop.sandbox.sandbox import Sandbox
 from loop.store.experiments import with_program
 from tests.loop.evaluation.cheats import Edit, Kind
-from tests.loop.lab import Lab
+from tests.loop.lab import Lab, be_doubtful
 from tests.training.conftest import SMALL, WORDS, copy_template, run_in
 
 LOOKED_AT = Evaluations.__module__  # where numbers are
@@ -197,7 +197,7 @@ class Campaign:
         def doubt(evaluated: Experiment) -> Doubt:
             if evaluated.number > 1:
                 add_row(evaluated.number - 1)
-            found = engine.evaluations.doubt(engine.run, evaluated)
+            found = doubt_of(engine.run, evaluated)
             self._found[evaluated.number] = tuple(self._against), found
             self._against = []
             believed = evaluated.number > 0 and found.belief is Belief.BELIEVED
@@ -217,8 +217,9 @@ class Campaign:
             deadline=self._deadline,
             sandbox=self._sandbox,
             readable=(self.lab.cache,),
-            doubt=doubt,
         )
+        doubt_of = engine.evaluations.doubt
+        be_doubtful(engine, doubt)
         with self._watching():
             asyncio.run(engine.conduct(len(tried)))
         head = self._found[0][1]
