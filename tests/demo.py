@@ -21,7 +21,7 @@ from bot.cli.report import FullReport
 from bot.setup.settings import load_settings
 from loop.experiment import EventKind
 from loop.results.report import read_wakeup_report
-from tests.gallery.night import WakeUpReport, open_night
+from tests.gallery.night import Night, open_night
 from tests.gallery.platforms import on_terminal
 from tests.gallery.screen import Shown, Way
 
@@ -72,7 +72,7 @@ def steps() -> Iterator[Step]:
 class Player:
     """Prints what a chat and a terminal are shown; `pause` takes the seconds to look at it."""
 
-    def __init__(self, night: WakeUpReport, pause: Callable[[float], None]) -> None:
+    def __init__(self, night: Night, pause: Callable[[float], None]) -> None:
         self._night = night
         self._pause = pause
         self._seen = 0
@@ -98,7 +98,7 @@ def _as_text(shown: Shown) -> str:
     return on_terminal(shown)
 
 
-async def play(night: WakeUpReport, player: Player) -> None:
+async def play(night: Night, player: Player) -> None:
     night.journal.execute("PRAGMA synchronous = OFF")  # nobody cuts the power here
     night.at("22:58")
     await night.start("mar12")

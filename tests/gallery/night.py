@@ -65,7 +65,7 @@ class Section:
     shown: tuple[Shown, ...]
 
 
-class WakeUpReport:
+class Night:
     """One run and one chat. The events are those that the loop would write; all else is the bot itself."""
 
     def __init__(self, folder: Path, journal: Journal, time: VirtualTime) -> None:
@@ -308,12 +308,12 @@ def _way(reply: Reply, text: str, by: Sender) -> Way:
 
 
 @contextmanager
-def open_night(folder: Path, *, begins: datetime) -> Iterator[WakeUpReport]:
+def open_night(folder: Path, *, begins: datetime) -> Iterator[Night]:
     """Open a night with an empty journal in `folder`."""
     time = VirtualTime()
     time.now = begins.timestamp()
     journal = Journal(folder / "state.db", clock=time.clock.now)
     try:
-        yield WakeUpReport(folder, journal, time)
+        yield Night(folder, journal, time)
     finally:
         journal.close()

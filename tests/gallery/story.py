@@ -11,7 +11,7 @@ from loop.experiment import Actor, Cost, EventKind, Family, Reason, RunState
 from notifiers.channels.slack_blocks import Picture, as_typed
 from notifiers.message import Message, Reply
 from notifiers.text.status import RunPlan, start_card
-from tests.gallery.night import BOB, Section, WakeUpReport, open_night
+from tests.gallery.night import BOB, Night, Section, open_night
 from tests.gallery.screen import Way
 
 OUT_OF_MEMORY = (
@@ -83,7 +83,7 @@ async def record(folder: Path) -> list[Section]:
         return night.sections
 
 
-async def _evening(night: WakeUpReport) -> None:
+async def _evening(night: Night) -> None:
     await night.ask("A question before there is a run", "/status")
     night.show("What a new run would be", start_card(PLAN), "ann: /start_run")
     night.at("22:58")
@@ -122,7 +122,7 @@ async def _evening(night: WakeUpReport) -> None:
     await night.tell("It goes on")
 
 
-async def _odd_texts(night: WakeUpReport) -> None:
+async def _odd_texts(night: Night) -> None:
     night.experiment("use <b>bold</b> init & <script>alert(1)</script>", 0.985102)
     await night.tell("HTML in a description")
     night.experiment("ask <!channel> & <@U024BE7LH> about *this* `code` :tada:", 0.9871)
@@ -133,7 +133,7 @@ async def _odd_texts(night: WakeUpReport) -> None:
     await night.tell("A description of 300 characters")
 
 
-async def _troubles(night: WakeUpReport) -> None:
+async def _troubles(night: Night) -> None:
     night.train("rotary base 10k → 200k")
     night.vanish()
     await night.tell("The machine was switched off and on")
@@ -149,7 +149,7 @@ async def _troubles(night: WakeUpReport) -> None:
     await night.tell("It needs a person")
 
 
-async def _away(night: WakeUpReport) -> None:
+async def _away(night: Night) -> None:
     night.at("01:30")
     for number in range(23):
         value = 0.9838 - number / 10_000 if number in (7, 19) else 0.9877
@@ -170,7 +170,7 @@ async def _away(night: WakeUpReport) -> None:
     await night.tell("Three in one message")
 
 
-async def _morning(night: WakeUpReport) -> None:
+async def _morning(night: Night) -> None:
     night.at("07:00")
     night.wake_up()
     await night.tell("The report of the morning")

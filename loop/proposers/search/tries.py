@@ -1,13 +1,14 @@
 """What a careful person would try first of each constant, and in which order; and what is like an experiment.
 
-The words are those of names, split at underscores. Order and directions are those of the gains in published
-logs of such searches: 126 experiments on karpathy's program, and nanochat's two rounds.
+Order and directions are those of the gains in published logs of such searches: 126 experiments on karpathy's
+program, and nanochat's two rounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from loop.program.constants import words_of
 from loop.proposers.search.space import Axis, Move, Moves, family_of
 from loop.store.experiments import Wished
 
@@ -36,12 +37,8 @@ def first_tries(axes: Iterable[Axis]) -> list[Move]:
     return [(axis, _first_value(axis)) for axis in sorted(axes, key=_rank)]
 
 
-def _words(axis: Axis) -> frozenset[str]:
-    return frozenset(axis.constant.name.split("_"))
-
-
 def _rank(axis: Axis) -> int:
-    words = _words(axis)
+    words = words_of(axis.constant.name)
     ranks = (rank for rank, group in enumerate(_WEIGHTY) if words & group and not words & _LIGHT)
     return next(ranks, len(_WEIGHTY))
 
@@ -50,7 +47,7 @@ def _first_value(axis: Axis) -> bool | int | float | str:
     here, last = axis.ladder.index(axis.current), len(axis.ladder) - 1
     if not axis.ordered:
         return axis.ladder[0 if here else 1]
-    down = here == last or (here > 0 and bool(_words(axis) & _LESS))
+    down = here == last or (here > 0 and bool(words_of(axis.constant.name) & _LESS))
     reach = here if down else last - here
     step = max(1, round(_SHARE * reach))
     return axis.ladder[here - step if down else here + step]

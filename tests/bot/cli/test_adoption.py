@@ -23,7 +23,7 @@ HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\r\n"
 
 
 @dataclass
-class WakeUpReport:
+class Night:
     """A repository in which an agent worked by hand: two keeps on a branch, a discard, a crash."""
 
     folder: Path
@@ -93,16 +93,16 @@ def work_by_hand(folder: Path) -> None:
 
 
 @pytest.fixture
-def night(tmp_path: Path) -> Iterator[WakeUpReport]:
+def night(tmp_path: Path) -> Iterator[Night]:
     copy_of(tmp_path, work_by_hand)
     journal = Journal(tmp_path / "home" / "state.db")
     commits = (tmp_path / "commits").read_text().split()
-    night = WakeUpReport(tmp_path, journal, tmp_path / "repository", commits)
+    night = Night(tmp_path, journal, tmp_path / "repository", commits)
     yield night
     night.journal.close()
 
 
-def test_the_rows_become_experiments_and_the_head_is_the_best(night: WakeUpReport) -> None:
+def test_the_rows_become_experiments_and_the_head_is_the_best(night: Night) -> None:
     file = night.whole()
     before = file.read_bytes()
     run = night.adopt(file)
@@ -124,7 +124,7 @@ def test_the_rows_become_experiments_and_the_head_is_the_best(night: WakeUpRepor
     assert file.read_bytes() == before
 
 
-def test_what_was_tried_stays_reachable(night: WakeUpReport) -> None:
+def test_what_was_tried_stays_reachable(night: Night) -> None:
     night.adopt(night.whole())
     git(night.repository, "reflog", "expire", "--expire=now", "--all")
     git(night.repository, "gc", "--quiet", "--prune=now")
@@ -132,12 +132,12 @@ def test_what_was_tried_stays_reachable(night: WakeUpReport) -> None:
     assert discarded == night.commits[2]
 
 
-def test_nothing_old_is_told_again(night: WakeUpReport) -> None:
+def test_nothing_old_is_told_again(night: Night) -> None:
     night.adopt(night.whole())
     assert [event.kind for event in night.journal.events_after(0)] == ["run_started"]
 
 
-def test_the_worktree_is_there_and_the_users_checkout_is_as_it_was(night: WakeUpReport) -> None:
+def test_the_worktree_is_there_and_the_users_checkout_is_as_it_was(night: Night) -> None:
     night.whole()
     before = git(night.repository, "status", "--porcelain", "--branch")
     run = night.adopt(night.repository / "results.tsv")
@@ -151,13 +151,13 @@ def test_the_worktree_is_there_and_the_users_checkout_is_as_it_was(night: WakeUp
     )
 
 
-def test_without_results_the_head_is_the_program_to_begin_with(night: WakeUpReport) -> None:
+def test_without_results_the_head_is_the_program_to_begin_with(night: Night) -> None:
     run = night.adopt(None)
     assert night.journal.experiments(run.id) == []
     assert run.base_commit == night.commits[3]
 
 
-def test_under_another_name_the_branch_stays(night: WakeUpReport) -> None:
+def test_under_another_name_the_branch_stays(night: Night) -> None:
     git(night.repository, "branch", "--force", "autoresearch/mar5", night.commits[2])
     run = night.adopt(night.whole(), tag="mine")
     assert git(night.repository, "rev-parse", "autoresearch/mar5") == night.commits[2]
@@ -165,14 +165,14 @@ def test_under_another_name_the_branch_stays(night: WakeUpReport) -> None:
     assert run.branch == "autoresearch/mine"
 
 
-def test_a_branch_beyond_the_last_keep_is_a_sentence_with_both_ways_out(night: WakeUpReport) -> None:
+def test_a_branch_beyond_the_last_keep_is_a_sentence_with_both_ways_out(night: Night) -> None:
     git(night.repository, "branch", "--force", "autoresearch/mar5", night.commits[2])
     with pytest.raises(UserError, match=r"the last kept result is #4 at .*git branch -f.*--tag"):
         night.adopt(night.whole())
     assert night.journal.runs() == []
 
 
-def test_a_branch_that_is_checked_out_is_refused(night: WakeUpReport) -> None:
+def test_a_branch_that_is_checked_out_is_refused(night: Night) -> None:
     git(night.repository, "switch", "--quiet", "autoresearch/mar5")
     with pytest.raises(UserError, match=r"is checked out in .*: switch to another branch there"):
         night.adopt(night.whole())
@@ -180,7 +180,7 @@ def test_a_branch_that_is_checked_out_is_refused(night: WakeUpReport) -> None:
     assert git(night.repository, "for-each-ref", "refs/autoresearch") == ""
 
 
-def test_a_word_is_not_looked_up_as_a_branch(night: WakeUpReport) -> None:
+def test_a_word_is_not_looked_up_as_a_branch(night: Night) -> None:
     git(night.repository, "branch", "baseline", night.commits[2])
     best = night.commits[3]
     run = night.adopt(night.results("baseline\t0.99\t1.0\tkeep\tas it is", f"{best}\t0.98\t1.0\tkeep\tx"))
@@ -190,7 +190,7 @@ def test_a_word_is_not_looked_up_as_a_branch(night: WakeUpReport) -> None:
     assert run.base_commit == night.commits[0]
 
 
-def test_a_baseline_that_is_named_so_is_where_the_branch_began(night: WakeUpReport) -> None:
+def test_a_baseline_that_is_named_so_is_where_the_branch_began(night: Night) -> None:
     file = night.results("baseline\t0.99\t1.0\tkeep\tas it is")
     with pytest.raises(UserError, match=r"the last kept result is #0 at .*git branch -f.*--tag"):
         night.adopt(file)
@@ -200,12 +200,12 @@ def test_a_baseline_that_is_named_so_is_where_the_branch_began(night: WakeUpRepo
     assert git(night.repository, "rev-parse", run.branch) == night.commits[0]
 
 
-def test_a_last_keep_with_another_name_is_the_head(night: WakeUpReport) -> None:
+def test_a_last_keep_with_another_name_is_the_head(night: Night) -> None:
     run = night.adopt(night.results("baseline\t0.99\t1.0\tkeep\tas it is", "best\t0.98\t1.0\tkeep\tx"))
     assert [e.commit for e in night.journal.experiments(run.id)] == ["baseline", night.commits[3]]
 
 
-def test_results_of_another_branch_are_refused_and_nothing_is_made(night: WakeUpReport) -> None:
+def test_results_of_another_branch_are_refused_and_nothing_is_made(night: Night) -> None:
     file = night.results("baseline\t0.99\t1.0\tkeep\tas it is", "b2c3d4e\t0.98\t1.0\tkeep\tx")
     for tag in (None, "other"):
         with pytest.raises(
@@ -216,7 +216,7 @@ def test_results_of_another_branch_are_refused_and_nothing_is_made(night: WakeUp
     assert git(night.repository, "for-each-ref", "refs/autoresearch", "refs/heads/autoresearch/other") == ""
 
 
-def test_a_keep_that_git_does_not_have_is_bundled_with_the_others(night: WakeUpReport) -> None:
+def test_a_keep_that_git_does_not_have_is_bundled_with_the_others(night: Night) -> None:
     best = night.commits[3][:7]
     lines = (
         "baseline\t0.99\t1.0\tkeep\tas it is",
@@ -230,7 +230,7 @@ def test_a_keep_that_git_does_not_have_is_bundled_with_the_others(night: WakeUpR
     assert tidy_branch(run, keeps, squash=True).commits == 1
 
 
-def test_rows_without_a_keep_go_on_from_the_head(night: WakeUpReport) -> None:
+def test_rows_without_a_keep_go_on_from_the_head(night: Night) -> None:
     run = night.adopt(night.results(f"{night.commits[2][:7]}\tnan\t0.0\tcrash\tbad"))
     assert run.base_commit == night.commits[3]
     assert [e.status for e in night.journal.experiments(run.id)] == [Status.CRASH]
@@ -249,13 +249,13 @@ def test_rows_without_a_keep_go_on_from_the_head(night: WakeUpReport) -> None:
     ],
 )
 def test_a_name_that_does_not_do_is_a_sentence(
-    night: WakeUpReport, branch: str, tag: str | None, sentence: str
+    night: Night, branch: str, tag: str | None, sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         night.adopt(None, branch=branch, tag=tag)
 
 
-def test_what_a_lost_run_has_left_is_not_written_over(night: WakeUpReport) -> None:
+def test_what_a_lost_run_has_left_is_not_written_over(night: Night) -> None:
     night.adopt(night.whole())
     shutil.rmtree(night.home / "worktrees")
     git(night.repository, "worktree", "prune")
@@ -273,25 +273,25 @@ def test_what_a_lost_run_has_left_is_not_written_over(night: WakeUpReport) -> No
     assert night.adopt(night.whole()).tag == "mar5"  # the others are of the same experiments
 
 
-def test_a_branch_that_was_made_in_vain_goes_again(night: WakeUpReport) -> None:
+def test_a_branch_that_was_made_in_vain_goes_again(night: Night) -> None:
     (night.home / "worktrees" / "mine").mkdir(parents=True)
     with pytest.raises(UserError, match="exists already: move it away"):
         night.adopt(night.whole(), tag="mine")
     assert git(night.repository, "for-each-ref", "refs/heads/autoresearch/mine") == ""
 
 
-def test_a_folder_that_is_not_there_is_named_with_the_option(night: WakeUpReport) -> None:
+def test_a_folder_that_is_not_there_is_named_with_the_option(night: Night) -> None:
     night.repository = night.folder / "gone"
     with pytest.raises(UserError, match=r"No folder .*gone: name the training repository with --repo"):
         night.adopt(None)
 
 
-def test_a_malformed_line_is_named(night: WakeUpReport) -> None:
+def test_a_malformed_line_is_named(night: Night) -> None:
     with pytest.raises(UserError, match="line 2"):
         night.adopt(night.results("abc\t1.0\t1.0\tgreat\tidea"))
 
 
-def test_beside_an_active_run_it_is_refused(night: WakeUpReport) -> None:
+def test_beside_an_active_run_it_is_refused(night: Night) -> None:
     run = night.adopt(None)
     with pytest.raises(
         UserError, match=r"Run mar5 is running, .* `.*autoresearch --home .* up --tag mar5`, then type /stop"
@@ -304,7 +304,7 @@ def test_beside_an_active_run_it_is_refused(night: WakeUpReport) -> None:
 # Results that nobody named
 
 
-def test_those_in_the_checkout_of_the_branch_are_read(night: WakeUpReport) -> None:
+def test_those_in_the_checkout_of_the_branch_are_read(night: Night) -> None:
     git(night.repository, "switch", "--quiet", "autoresearch/mar5")
     night.whole()
     git(night.repository, "switch", "--quiet", "--detach")
@@ -314,7 +314,7 @@ def test_those_in_the_checkout_of_the_branch_are_read(night: WakeUpReport) -> No
     assert len(night.journal.experiments(run.id)) == 5
 
 
-def test_those_on_the_branch_are_read_rather_than_another_one_s(night: WakeUpReport) -> None:
+def test_those_on_the_branch_are_read_rather_than_another_one_s(night: Night) -> None:
     text = night.whole().read_text()
     git(night.repository, "switch", "--quiet", "autoresearch/mar5")
     git(night.repository, "add", "results.tsv")
@@ -326,13 +326,13 @@ def test_those_on_the_branch_are_read_rather_than_another_one_s(night: WakeUpRep
     assert len(night.journal.experiments(run.id)) == len(text.splitlines()) - 1
 
 
-def test_without_any_it_says_so(night: WakeUpReport) -> None:
+def test_without_any_it_says_so(night: Night) -> None:
     run, said = night.adopt_and_say(None)
     assert said == "No results.tsv was found: its experiments are not known."
     assert night.journal.experiments(run.id) == []
 
 
-def test_a_keep_without_an_id_is_no_head_where_others_have_one(night: WakeUpReport) -> None:
+def test_a_keep_without_an_id_is_no_head_where_others_have_one(night: Night) -> None:
     best = night.commits[1][:7]
     file = night.results(f"{best}\t0.99\t1.0\tkeep\tx", "n/a\t0.98\t1.0\tkeep\ty", "-\t0.97\t1.0\tkeep\tz")
     run, said = night.adopt_and_say(file, tag="mar6")
@@ -343,7 +343,7 @@ def test_a_keep_without_an_id_is_no_head_where_others_have_one(night: WakeUpRepo
     assert said.splitlines()[-1] == "Discarded, as their commit is unknown: #1, #2."
 
 
-def test_verdicts_in_words_of_others_are_read_and_said(night: WakeUpReport) -> None:
+def test_verdicts_in_words_of_others_are_read_and_said(night: Night) -> None:
     file = night.whole()
     file.write_text(
         file.read_text().replace("\tkeep\tbaseline", "\tbaseline\tbaseline").replace("keep", "best")
@@ -359,7 +359,7 @@ def test_verdicts_in_words_of_others_are_read_and_said(night: WakeUpReport) -> N
     assert said.splitlines()[1] == "Read 1 row 'baseline' as keep, 2 rows 'best' as keep."
 
 
-def test_keeps_that_are_worse_and_worse_are_asked_about(night: WakeUpReport) -> None:
+def test_keeps_that_are_worse_and_worse_are_asked_about(night: Night) -> None:
     first, kept, _, best = (commit[:7] for commit in night.commits)
     rows = [f"{first}\t24.9\t1\tkeep\ta", f"{kept}\t26.1\t1\tkeep\tb", f"{best}\t26.9\t1\tkeep\tc"]
     with pytest.raises(UserError, match=r"24\.90000 → 26\.90000\): set METRIC_GOAL=maximize\."):
@@ -368,7 +368,7 @@ def test_keeps_that_are_worse_and_worse_are_asked_about(night: WakeUpReport) -> 
     assert night.adopt(night.results(rows[0], rows[2].replace("26.9", "24.8"))).tag == "mar5"
 
 
-def test_a_branch_named_like_a_commit_is_none(night: WakeUpReport) -> None:
+def test_a_branch_named_like_a_commit_is_none(night: Night) -> None:
     git(night.repository, "branch", "beef", night.commits[2])
     with pytest.raises(UserError, match="is commit beef, which"):
         night.adopt(night.results(f"{night.commits[0][:7]}\t1.0\t1\tkeep\ta", "beef\t0.9\t1\tkeep\tb"))

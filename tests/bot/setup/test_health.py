@@ -35,7 +35,7 @@ from tests.notifiers.golden import check_one
 EVENING = 1_773_267_000.0  # 2026-03-11 22:10 UTC
 
 
-class WakeUpReport:
+class Night:
     """A journal whose clock the test sets, with one run."""
 
     def __init__(self, home: Path) -> None:
@@ -54,14 +54,14 @@ class WakeUpReport:
 
 
 @pytest.fixture
-def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WakeUpReport]:
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
     monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi
-    made = WakeUpReport(tmp_path / "home")
+    made = Night(tmp_path / "home")
     yield made
     made.journal.close()
 
 
-def test_only_incidents_are_told_the_newest_last(night: WakeUpReport) -> None:
+def test_only_incidents_are_told_the_newest_last(night: Night) -> None:
     night.note(EventKind.RUN_RECOVERED, reason="the machine had slept; 12 min lost", minutes=12.0)
     night.note(EventKind.NEEDS_ATTENTION, reason="no idea\nfor an hour")
     night.journal.set_state(night.run, RunState.PAUSED)
@@ -70,7 +70,7 @@ def test_only_incidents_are_told_the_newest_last(night: WakeUpReport) -> None:
     check_one("health", "incidents", "\n".join(incident_lines(night.journal, zone=UTC)))
 
 
-def test_only_the_last_incidents_are_told(night: WakeUpReport) -> None:
+def test_only_the_last_incidents_are_told(night: Night) -> None:
     for number in range(7):
         night.note(EventKind.RUN_RECOVERED, reason=f"number {number}")
     assert [line[-1] for line in incident_lines(night.journal, zone=UTC)] == ["2", "3", "4", "5", "6"]
@@ -84,24 +84,24 @@ def test_only_the_last_incidents_are_told(night: WakeUpReport) -> None:
         (34.0, "warn  heartbeat: 34 min ago, 24 min late"),
     ],
 )
-def test_a_heartbeat_that_does_not_come_is_told(night: WakeUpReport, minutes: float, line: str) -> None:
+def test_a_heartbeat_that_does_not_come_is_told(night: Night, minutes: float, line: str) -> None:
     night.journal.beat()
     night.now += 60.0 * minutes
     checks = health_checks(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now)
     assert render(checks).splitlines()[0] == line
 
 
-def test_a_heartbeat_of_a_clock_that_was_set_back_is_not_taken_for_a_new_one(night: WakeUpReport) -> None:
+def test_a_heartbeat_of_a_clock_that_was_set_back_is_not_taken_for_a_new_one(night: Night) -> None:
     night.journal.beat()
     night.now -= 3 * 3600.0
     check_one("health", "a heartbeat of the future", night.details()["heartbeat"])
 
 
-def test_before_the_first_beat_there_is_none(night: WakeUpReport) -> None:
+def test_before_the_first_beat_there_is_none(night: Night) -> None:
     assert night.details()["heartbeat"] == "none yet"
 
 
-def test_without_a_bot_no_heartbeat_is_on_time(night: WakeUpReport) -> None:
+def test_without_a_bot_no_heartbeat_is_on_time(night: Night) -> None:
     night.journal.beat()
     beat, *_ = health_checks(
         night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now, running=False
@@ -110,7 +110,7 @@ def test_without_a_bot_no_heartbeat_is_on_time(night: WakeUpReport) -> None:
     check_one("health", "a heartbeat without a bot", beat.detail)
 
 
-def test_what_a_run_does_is_told(night: WakeUpReport) -> None:
+def test_what_a_run_does_is_told(night: Night) -> None:
     does = [night.details()["lane"]]
     training = trained(
         replace(make_experiment(night.run, 7), stage=Stage.TRAINING),
@@ -136,19 +136,19 @@ def test_what_a_run_does_is_told(night: WakeUpReport) -> None:
         (Reason(Actor.LOOP, cause=Cause.BRANCH, facts={"error": "moved"}), False),
     ],
 )
-def test_a_run_that_nobody_paused_is_a_problem(night: WakeUpReport, reason: Reason, ok: bool) -> None:
+def test_a_run_that_nobody_paused_is_a_problem(night: Night, reason: Reason, ok: bool) -> None:
     night.journal.set_state(night.run, RunState.PAUSED, reason)
     checks = health_checks(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now)
     assert [check.ok for check in checks if check.name == "lane"] == [ok]
 
 
-def test_a_loop_that_failed_is_a_problem(night: WakeUpReport) -> None:
+def test_a_loop_that_failed_is_a_problem(night: Night) -> None:
     check = loop_check(night.run, "data.bin cannot be written: No space left on device.")
     assert check.ok is False
     check_one("health", "a loop that failed", check.detail)
 
 
-def test_a_repeat_is_told_as_one(night: WakeUpReport) -> None:
+def test_a_repeat_is_told_as_one(night: Night) -> None:
     night.journal.record(make_experiment(night.run, 0, Status.KEEP))
     repeats = Repeats(night.journal)
     (repeat,) = repeats.ask(night.run.id, 0, RepeatFor.PERSON)
@@ -157,7 +157,7 @@ def test_a_repeat_is_told_as_one(night: WakeUpReport) -> None:
     check_one("health", "a repeat trains", night.details()["lane"])
 
 
-def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> None:
+def test_what_was_not_delivered_is_told_for_each_chat(night: Night) -> None:
     night.journal.set_cursor("telegram:7", night.journal.last_event())
     check_one("health", "nothing to deliver", night.details()["telegram:7"])
     night.journal.set_cursor("telegram:7", 0)
@@ -183,12 +183,12 @@ def test_what_was_not_delivered_is_told_for_each_chat(night: WakeUpReport) -> No
     assert told == {"telegram:7": True, "telegram:8": True, "telegram:9": None}
 
 
-def test_the_state_file_is_told_with_its_size(night: WakeUpReport) -> None:
+def test_the_state_file_is_told_with_its_size(night: Night) -> None:
     assert night.details()["state file"].startswith(f"{night.home}/state.db, 0.")
 
 
 def test_the_memory_of_the_gpu_is_told_by_process(
-    night: WakeUpReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert night.details()["GPU memory"] == "unknown: no nvidia-smi"
     gpu = FakeGpu(tmp_path / "bin", monkeypatch)

@@ -35,7 +35,7 @@ async def _nothing() -> None:
 
 
 @dataclass(slots=True)
-class WakeUpReport:
+class Night:
     """A chat that was told of a run, and what will be told."""
 
     server: TelegramServer
@@ -55,7 +55,7 @@ class WakeUpReport:
 
 
 @pytest.fixture
-async def night(tmp_path: Path) -> AsyncIterator[WakeUpReport]:
+async def night(tmp_path: Path) -> AsyncIterator[Night]:
     virtual = VirtualTime()
     async with serving() as server:
         with open_journal(tmp_path, virtual) as journal:
@@ -69,7 +69,7 @@ async def night(tmp_path: Path) -> AsyncIterator[WakeUpReport]:
             clock = replace(virtual.clock, sleep=sleep)
             delivery = Delivery(channel, journal, clock=clock, jitter=lambda: 0.0)
             await delivery.catch_up()
-            story = WakeUpReport(server, journal, start(journal), delivery, virtual)
+            story = Night(server, journal, start(journal), delivery, virtual)
             await delivery.catch_up()
             yield story
             await bot.request.shutdown()
@@ -87,18 +87,18 @@ async def night(tmp_path: Path) -> AsyncIterator[WakeUpReport]:
     ],
     ids=["nothing", "429", "5xx", "something in between", "malformed", "silent"],
 )
-async def test_every_event_arrives_once_and_in_order(night: WakeUpReport, faults: tuple[Answer, ...]) -> None:
+async def test_every_event_arrives_once_and_in_order(night: Night, faults: tuple[Answer, ...]) -> None:
     night.server.fail("sendMessage", *faults)
     assert await night.tell() == TOLD
     assert night.delivery.trouble is None
 
 
-async def test_only_where_the_answer_was_lost_something_is_told_again(night: WakeUpReport) -> None:
+async def test_only_where_the_answer_was_lost_something_is_told_again(night: Night) -> None:
     night.server.fail("sendMessage", ANSWER_LOST)
     assert await night.tell() == [TOLD[0], *TOLD]
 
 
-async def test_a_server_that_refuses_connections_for_a_while(night: WakeUpReport) -> None:
+async def test_a_server_that_refuses_connections_for_a_while(night: Night) -> None:
     async def come_back() -> None:
         if len(night.virtual.slept) == 5:
             await night.server.start()
@@ -109,13 +109,13 @@ async def test_a_server_that_refuses_connections_for_a_while(night: WakeUpReport
     assert len(night.virtual.slept) == 5
 
 
-async def test_floods_are_waited_out(night: WakeUpReport) -> None:
+async def test_floods_are_waited_out(night: Night) -> None:
     night.server.fail("sendMessage", retry_after(222))
     await night.tell()
     assert 222 in night.virtual.slept
 
 
-async def test_what_is_refused_for_good_holds_nothing_up(night: WakeUpReport) -> None:
+async def test_what_is_refused_for_good_holds_nothing_up(night: Night) -> None:
     night.server.fail("sendMessage", refusal(400, "Bad Request: MESSAGE_NOT_SUPPORTED"))
     less = "The message about mar12 was refused here: Message_not_supported"
     assert await night.tell() == [less, *TOLD[1:]]
@@ -135,7 +135,7 @@ async def test_what_is_refused_for_good_holds_nothing_up(night: WakeUpReport) ->
     ],
     ids=["kicked", "blocked", "closed", "gone", "silenced", "unknown", "429", "500"],
 )
-async def test_what_a_chat_did_not_take_for_a_while_is_told_later(night: WakeUpReport, fault: Answer) -> None:
+async def test_what_a_chat_did_not_take_for_a_while_is_told_later(night: Night, fault: Answer) -> None:
     async def open_again() -> None:
         if len(night.virtual.slept) == 4:
             night.server.heal()

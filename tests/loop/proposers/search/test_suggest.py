@@ -72,7 +72,7 @@ def bowl(values: dict[str, Value]) -> float:
     return math.log(rate / 0.9) ** 2 + (depth - 10) ** 2 / 10 + (betas[0] - 0.8) ** 2 + second**2
 
 
-class WakeUpReport:
+class Night:
     """A run on `score`: every proposal is trained at once, and kept where it is better."""
 
     def __init__(
@@ -152,7 +152,7 @@ def test_a_change_in_words(line: str, described: list[str]) -> None:
 
 def test_a_run_goes_on_identically_and_runs_differ() -> None:
     def proposals(tag: str) -> list[str]:
-        night = WakeUpReport(PROGRAM, noise, tag=tag)
+        night = Night(PROGRAM, noise, tag=tag)
         return [night.step().description for _ in range(12)]
 
     assert proposals("mar12") == proposals("mar12")
@@ -171,7 +171,7 @@ TEMPLATE = (Path(training.__file__).parent / "train.py").read_text(encoding="utf
 def test_first_every_constant_is_tried_alone() -> None:
     # All that a search reads, and faster.
     source = "".join(f"{each.name} = {each.text}\n" for each in find_constants(TEMPLATE))
-    night = WakeUpReport(source, lambda values: 1.0 + noise(values) / 100, sigma=0.0005)
+    night = Night(source, lambda values: 1.0 + noise(values) / 100, sigma=0.0005)
     axes = {axis.key for axis in find_axes(find_constants(source), ())}
     seen = []
     for _ in axes:
@@ -181,14 +181,17 @@ def test_first_every_constant_is_tried_alone() -> None:
     assert {key for keys in seen for key in keys} == axes
 
 
-def test_the_first_tries_are_those_of_a_careful_person() -> None:
-    night = WakeUpReport(PROGRAM, lambda values: 1.0, sigma=0.0005)
+@pytest.mark.parametrize("written", [str.upper, str.lower])
+def test_the_first_tries_are_those_of_a_careful_person(written: Callable[[str], str]) -> None:
+    source = re.sub(r"^[A-Z_]+", lambda name: written(name[0]), PROGRAM, flags=re.MULTILINE)
+    used = f"train({', '.join(re.findall(r'^[A-Za-z_]+', source, re.MULTILINE))})\n"
+    night = Night(source + used, lambda values: 1.0, sigma=0.0005)
     found = [night.step().description for _ in range(4)]
     assert found == [
-        "TOTAL_BATCH_SIZE 2**19 → 2**18",
-        "DEPTH 8 → 9",
-        "EMBEDDING_LR 0.6 → 1.0",
-        "ADAM_BETAS (0.8, 0.95) → (0.9, 0.95)",
+        f"{written('TOTAL_BATCH_SIZE')} 2**19 → 2**18",
+        f"{written('DEPTH')} 8 → 9",
+        f"{written('EMBEDDING_LR')} 0.6 → 1.0",
+        f"{written('ADAM_BETAS')} (0.8, 0.95) → (0.9, 0.95)",
     ]
 
 
@@ -206,9 +209,7 @@ def test_how_many_constants_change_at_once_follows_the_noise(
     sigma: float, mode: SearchMode | None, most: int
 ) -> None:
     chance = random.Random(3)
-    night = WakeUpReport(
-        PROGRAM, lambda values: 1.0 + 0.01 * noise(values) + chance.gauss(0.0, sigma), sigma=sigma
-    )
+    night = Night(PROGRAM, lambda values: 1.0 + 0.01 * noise(values) + chance.gauss(0.0, sigma), sigma=sigma)
     counts = []
     for _ in range(25):
         before = night.source
@@ -224,14 +225,14 @@ def test_how_many_constants_change_at_once_follows_the_noise(
 
 
 def test_first_tries_that_take_memory_do_not_come_together() -> None:
-    night = WakeUpReport("DEPTH = 8\nWIDTH = 512\nEMBEDDING_LR = 0.3\n", lambda values: 1.0, sigma=0.05)
+    night = Night("DEPTH = 8\nWIDTH = 512\nEMBEDDING_LR = 0.3\n", lambda values: 1.0, sigma=0.05)
     for expected in ({"DEPTH", "EMBEDDING_LR"}, {"WIDTH"}):
         before = night.source
         assert set(changed_names(before, night.step().source)) == expected
 
 
 def test_the_digest_of_a_proposal_fits_a_lock_screen_and_shows_it_whole() -> None:
-    night = WakeUpReport(TEMPLATE, lambda values: 1.0, sigma=0.02)
+    night = Night(TEMPLATE, lambda values: 1.0, sigma=0.02)
     proposal = suggest(night.context())
     assert proposal.description.count("→") == 4
     decided = replace(
@@ -245,7 +246,7 @@ def test_the_digest_of_a_proposal_fits_a_lock_screen_and_shows_it_whole() -> Non
 
 def test_60_proposals_never_repeat_and_never_touch_what_is_not_theirs() -> None:
     frozen = frozenset({"USE_BIAS"})
-    night = WakeUpReport(PROGRAM, noise, frozen=frozen)
+    night = Night(PROGRAM, noise, frozen=frozen)
     programs = {PROGRAM}
     for _ in range(60):
         before = night.source
@@ -259,7 +260,7 @@ def test_60_proposals_never_repeat_and_never_touch_what_is_not_theirs() -> None:
 
 
 def test_in_the_end_every_change_of_up_to_four_constants_was_tried() -> None:
-    night = WakeUpReport("DEPTH = 1\nUSE_A = True\nUSE_B = True\nUSE_C = True\n", lambda values: 1.0)
+    night = Night("DEPTH = 1\nUSE_A = True\nUSE_B = True\nUSE_C = True\n", lambda values: 1.0)
     for _ in range(3 * 2**3 - 1):  # all but the program itself
         night.step()
     with pytest.raises(UserError, match="every change of up to 4 constants"):
@@ -269,7 +270,7 @@ def test_in_the_end_every_change_of_up_to_four_constants_was_tried() -> None:
 @pytest.mark.parametrize("goal", list(Goal))
 def test_it_descends_a_bowl(goal: Goal) -> None:
     sign = 1 if goal is Goal.MINIMIZE else -1
-    night = WakeUpReport(PROGRAM, lambda values: sign * bowl(values), goal=goal)
+    night = Night(PROGRAM, lambda values: sign * bowl(values), goal=goal)
     for _ in range(40):
         night.step()
     assert bowl(values_of(night.source)) < bowl(values_of(PROGRAM)) / 10
@@ -283,7 +284,7 @@ def test_it_finds_slopes_far_below_the_noise_of_one_training() -> None:
     def true(values: dict[str, Value]) -> float:
         return sum(math.log(float(str(values[name])) / 1.2) ** 2 for name in names)
 
-    night = WakeUpReport(source, lambda values: true(values) + chance.gauss(0.0, 1.0))
+    night = Night(source, lambda values: true(values) + chance.gauss(0.0, 1.0))
     for _ in range(80):
         night.step()
     # Of one of them the whole is worth 0.77, a step to a neighbour 0.3.
@@ -296,7 +297,7 @@ def test_a_size_that_crashed_is_not_exceeded_and_the_rest_goes_on() -> None:
         assert isinstance(depth, int)
         return bowl(values) if depth < 9 else None
 
-    night = WakeUpReport(PROGRAM, fits)
+    night = Night(PROGRAM, fits)
     for _ in range(60):
         night.step()
     crashes = [trial for trial in night.trials if trial.status is Status.CRASH]
@@ -373,7 +374,7 @@ def test_trials_of_another_version_of_the_program_do_no_harm() -> None:
 
 
 def test_the_rationale_says_why_and_later_what_to_expect() -> None:
-    night = WakeUpReport(PROGRAM, bowl, sigma=0.001)
+    night = Night(PROGRAM, bowl, sigma=0.001)
     proposals = [night.step() for _ in range(18)]
     assert all("First try" in each.rationale and not each.expected for each in proposals[:7])
     assert all("all 13 results" in each.rationale for each in proposals[12:13])
@@ -451,7 +452,7 @@ def test_a_value_that_was_tried_in_another_program_is_new() -> None:
 
 
 def test_moves_of_several_families_are_a_combination() -> None:
-    night = WakeUpReport("DEPTH = 8\nEMBEDDING_LR = 0.6\nWARMUP_RATIO = 0.1\n", noise)
+    night = Night("DEPTH = 8\nEMBEDDING_LR = 0.6\nWARMUP_RATIO = 0.1\n", noise)
     for _ in range(20):
         proposal = night.step()
         names = {change.split()[0] for change in proposal.description.split(", ")}
