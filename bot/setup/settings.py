@@ -228,6 +228,8 @@ class Settings(BaseModel):
             raise ValueError("SLACK_LISTEN needs SLACK_SIGNING_SECRET.")
         if self.telegram_webhook_url and not self.telegram_webhook_secret:
             raise ValueError("TELEGRAM_WEBHOOK_URL needs TELEGRAM_WEBHOOK_SECRET.")
+        if self.telegram_webhook_url and self.telegram_webhook_listen is None:
+            raise ValueError("TELEGRAM_WEBHOOK_URL needs TELEGRAM_WEBHOOK_LISTEN.")
         if self.editable in self.frozen:
             raise ValueError(f"{self.editable} cannot be both EDITABLE and FROZEN.")
         return self

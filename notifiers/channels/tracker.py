@@ -99,7 +99,12 @@ def log_steps(run: Steps) -> int:
     # The same name and id continue the run that an earlier worker began.
     names = {"id": run.run} if run.service == "wandb" else {}
     service.init(project=run.project, name=run.run, resume="allow", **names)
-    for number, numbers in run.steps.items():
-        service.log(numbers, step=number)
+    if run.service == "wandb":  # ignores a step that goes back, as those of several lanes do
+        service.define_metric("*", step_metric="experiment")
+        for number, numbers in run.steps.items():
+            service.log({"experiment": number, **numbers})
+    else:
+        for number, numbers in run.steps.items():
+            service.log(numbers, step=number)
     service.finish()
     return len(run.steps)

@@ -420,6 +420,13 @@ def test_an_app_token_alone_would_do_nothing() -> None:
         load_settings(NO_FILE, {"SLACK_APP_TOKEN": "xapp-1"})
 
 
+@pytest.mark.parametrize("lacks", ["SECRET", "LISTEN"])
+def test_a_webhook_needs_its_secret_and_a_place_to_listen(lacks: str) -> None:
+    given = {"URL": "https://lab.example", "SECRET": "s3cret", "LISTEN": "127.0.0.1:8443", lacks: ""}
+    with pytest.raises(UserError, match=f"TELEGRAM_WEBHOOK_URL needs TELEGRAM_WEBHOOK_{lacks}"):
+        load_settings(NO_FILE, {f"TELEGRAM_WEBHOOK_{name}": value for name, value in given.items()})
+
+
 @pytest.mark.parametrize("address", ["", "ray://head:10001"])
 def test_ray_needs_the_address_of_a_cluster_that_the_bot_is_part_of(address: str, tmp_path: Path) -> None:
     given = {"EXECUTOR": "ray", "RAY_ADDRESS": address, "REPOSITORY": str(tmp_path)}

@@ -28,6 +28,12 @@ def init(**options):
 def log(numbers, step): _write("log", step, numbers)
 def finish(): _write("finish")
 """
+WANDB = (
+    LIBRARY.replace("def log(numbers, step)", "def log(numbers, step=None)")
+    + """
+def define_metric(name, step_metric): _write("axis", name, step_metric)
+"""
+)
 
 
 @pytest.fixture
@@ -82,6 +88,23 @@ async def test_each_decided_experiment_is_a_step_of_its_run(
         ["log", 2, {"mfu_percent": 40.0, "best": 1.0, "kept": 0, "crashed": 1, "quarantined": 0}],
         ["finish"],
     ]
+
+
+async def test_a_result_of_another_lane_that_comes_late_is_no_step_that_wandb_ignores(
+    journal: Journal, run: Run, tmp_path: Path, told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wandb.py").write_text(WANDB)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    tracker = Tracker(journal, service="wandb", project="nights", environ={"TRACKIO_FILE": str(told)})
+    for number in (2, 1):
+        decide(journal, run, number, 0.9, Status.DISCARD)
+        await tracker.catch_up()
+    begun, axis, *_ = lines(told)
+    assert begun == ["init", {"project": "nights", "name": "mar12", "resume": "allow", "id": "mar12"}]
+    assert axis == ["axis", "*", "experiment"]
+    numbers = {"mfu_percent": 40.0, "val_bpb": 0.9, "best": 1.0, "kept": 0, "crashed": 0, "quarantined": 0}
+    steps = [line[1:] for line in lines(told) if line[0] == "log"]
+    assert steps == [[None, {"experiment": number, **numbers}] for number in (2, 1)]
 
 
 async def test_what_was_told_is_not_told_again(
