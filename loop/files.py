@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -42,6 +43,13 @@ def writing(path: Path) -> Iterator[None]:
         is_folder = os.path.isdir(path)  # noqa: PTH112 - false also of what cannot be looked at
         name = (is_folder and error.filename) or path
         raise kind(f"{name} cannot be written: {reason}.") from error
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder that goes at the end, where the system has such; a full disk is said as by `writing`."""
+    with writing(Path(os.environ.get("TMPDIR", "/tmp"))), tempfile.TemporaryDirectory() as folder:  # noqa: S108
+        yield Path(folder)
 
 
 def passing_reason(text: str) -> str:

@@ -17,7 +17,7 @@ from bot.setup.settings import Settings
 from bot.setup.template import TRAIN_EXTRA, TRAIN_MODULES, template_files
 from loop.errors import UserError
 from loop.evaluation.evaluator import NONE, Description, Evaluator, command_of, evaluator_of
-from loop.files import remove
+from loop.files import remove, temporary_folder
 from loop.git.checkout import Source
 from loop.git.commands import locate
 from loop.git.repository import EVALUATOR, RepositoryFacts, ignored_mentions, with_imports
@@ -74,8 +74,8 @@ def examine_trainings(
     `quickly`, no evaluator reads all data.
     """
     environment = training_environment(environ, {}, let_through=settings.train_env)
-    with tempfile.TemporaryDirectory() as folder:
-        project = Path(folder) / "project"
+    with temporary_folder() as folder:
+        project = folder / "project"
         if settings.repository is None:
             project.mkdir()
             for name, text in template_files("cpu").items():

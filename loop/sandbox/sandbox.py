@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import assert_never
 
 from loop.errors import UserError
+from loop.files import temporary_folder
 from loop.sandbox import landlock, seccomp
 from loop.sandbox.view import View, bwrap_arguments, landlock_rules
 from loop.shell import run
@@ -114,9 +114,9 @@ def _programs() -> Iterator[str]:
 def _try(sandbox: Sandbox) -> str:
     """Start a program that does nothing; return why that fails, empty where it works."""
     environment = {name: os.environ[name] for name in ("HOME", "LD_LIBRARY_PATH") if name in os.environ}
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         readable = (Path(sys.prefix), Path(sys.base_prefix))
-        view = View(Path(folder), Path(folder), environment, readable=readable)
+        view = View(folder, folder, environment, readable=readable)
         ran = run(sandbox.wrap(view, (sys.executable, "-I", "-S", "-c", "pass")), environment, PATIENCE)
     lines = ran.stderr.strip().splitlines() or [f"exit status {ran.returncode}"]
     error, _, _ = lines[-1].partition(", likely because")  # a guess of bwrap

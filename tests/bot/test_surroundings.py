@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import shutil
 import signal
 import sqlite3
@@ -306,6 +307,22 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(tmp_path: Path) -> None:
             make_room(disk)
             assert process.wait(PATIENCE) == 0
         assert len(bot.json("results")) >= 3
+
+
+@needs_root
+def test_a_full_disk_of_temporary_files_is_told_in_a_sentence(bot: RealBot, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounting = f"mount -t tmpfs -o size=16k none '{small}' && exec \"$@\""
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mounting, "sh", *bot.command("doctor")],
+        env=bot.environment | {"TMPDIR": str(small), "REPOSITORY": ""},  # the template is written there
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"{small}\S* cannot be written: No space left on device\.\n", done.stderr)
 
 
 # Chats
