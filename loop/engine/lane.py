@@ -217,14 +217,12 @@ class Lane:
         evaluation, owner = None, self._owner
         if await in_thread(owner.verdicts.would_keep, owner.run, measured):
             if not await in_thread(owner.evaluations.checks, owner.run):  # a look that no command ends
-                evaluation = await owner.evaluations.of(owner.run, measured, owner.verdicts.best)
+                evaluation = await owner.evaluations.of(owner.run, measured)
             elif self._is_halted or measured.skip_requested:
                 self._put_off = True
                 return
             else:
-                self._evaluation = asyncio.create_task(
-                    owner.evaluations.of(owner.run, measured, owner.verdicts.best)
-                )
+                self._evaluation = asyncio.create_task(owner.evaluations.of(owner.run, measured))
                 try:
                     evaluation = await self._evaluation
                 except asyncio.CancelledError:
