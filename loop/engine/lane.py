@@ -207,9 +207,8 @@ class Lane:
             beside.cancel()
             await asyncio.wait({beside})
         failed = not self._counts(outcome) and outcome.ending is not Ending.INTERRUPTED
-        full = failed and tells_of_full_memory(outcome.error)
-        asks = full or (failed and bool(self.slot.gpu or self.slot.node))
-        return outcome, asks and await self._owner.is_blocked(self, full=full)
+        full = tells_of_full_memory(outcome.error)
+        return outcome, failed and await self._owner.is_blocked(self, full=full)
 
     async def _evaluate(self, measured: Experiment) -> None:
         """Find out what a verdict needs beside the training, before the lock is taken."""
