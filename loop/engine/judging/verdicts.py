@@ -31,6 +31,7 @@ from loop.store.evidence.verdicts import (
     with_commit,
 )
 from loop.store.experiments import best_number
+from loop.text import clauses
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def accept(experiment: Experiment, best: Experiment | None, name: str) -> Correc
         raise UserError(f"{_is(experiment)}: only a result in quarantine can be accepted.")
     by = f"accepted by {name or 'command'}"
     if best is None or best.commit == experiment.parent:
-        kept = replace(experiment, status=Status.KEEP, reason=_joined(by, experiment.reason))
+        kept = replace(experiment, status=Status.KEEP, reason=clauses(by, experiment.reason))
         return Correction((kept,), kept)
     again = f"{by}; #{best.number} is the best meanwhile: tried again on it"
     return Correction((_tried_again(experiment, again),), best)
@@ -77,7 +78,7 @@ def reject(
     rejected = replace(
         experiment,
         status=Status.DISCARD,
-        reason=_joined(by, experiment.reason),
+        reason=clauses(by, experiment.reason),
         invalidated=Invalidated.REJECTED,
     )
     if experiment.status is Status.QUARANTINE:
@@ -125,14 +126,14 @@ def call_text(experiment: Experiment, repeated: Sequence[float | None], metric: 
     numbers = ["no number" if again is None else written(again, experiment.value) for again in repeated]
     again = f"repeated {', '.join(numbers)}" if numbers else "not repeated"
     first = f"#{number} waits for /accept {number} or /reject {number}"
-    return _joined(f"{first}: {metric} {written(value or 0.0)}, {again}", *experiment.doubts)
+    return clauses(f"{first}: {metric} {written(value or 0.0)}, {again}", *experiment.doubts)
 
 
 def _tried_again(experiment: Experiment, reason: str) -> Experiment:
     return replace(
         experiment,
         status=Status.DISCARD,
-        reason=_joined(reason, experiment.reason),
+        reason=clauses(reason, experiment.reason),
         invalidated=Invalidated.TRIED_AGAIN,
     )
 
@@ -146,10 +147,6 @@ def _is(experiment: Experiment) -> str:
             return f"Experiment #{number} was skipped"
         case status:
             return f"Experiment #{number} is a {status}"
-
-
-def _joined(*clauses: str) -> str:
-    return "; ".join(filter(None, clauses))
 
 
 log = logging.getLogger(__name__)
