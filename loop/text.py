@@ -41,6 +41,11 @@ def one_line(text: str, limit: int | None = None) -> str:
     return f"{cut}…"
 
 
+def clauses(*parts: str) -> str:
+    """Return clauses as one sentence; an empty one is left out."""
+    return "; ".join(filter(None, parts))
+
+
 def _whole(text: str) -> str:
     """Return the text without escape sequences, and with halves of characters joined or replaced."""
     return _ESCAPES.sub("", text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))

@@ -213,7 +213,7 @@ class Conductor:
 
     async def close_lane(self, index: int, reason: Reason) -> bool:
         """Begin nothing more in a lane, for its node or GPU; the last one only for its node."""
-        lane = next((lane for lane in self._lanes if lane.index == index), None)
+        lane = self._lane(index)
         left = sum(each.closed is None for each in self._lanes if each is not lane)
         if lane is not None and lane.closed is None and (left or reason.cause is Cause.NODE):
             lane.closed = reason
@@ -395,6 +395,9 @@ class Conductor:
                 await in_thread(self._workspace.release)
             await self._close()  # before a command to go on can come, which calls `conduct` again
         return over
+
+    def _lane(self, index: int) -> Lane | None:
+        return next((lane for lane in self._lanes if lane.index == index), None)
 
     async def _close(self) -> None:
         """Leave nothing but the trainings; called again it has nothing to wait for."""

@@ -207,9 +207,8 @@ class Lane:
             beside.cancel()
             await asyncio.wait({beside})
         failed = not self._counts(outcome) and outcome.ending is not Ending.INTERRUPTED
-        full = failed and tells_of_full_memory(outcome.error)
-        asks = full or (failed and bool(self.slot.gpu or self.slot.node))
-        return outcome, asks and await self._owner.is_blocked(self, full=full)
+        full = tells_of_full_memory(outcome.error)
+        return outcome, failed and await self._owner.is_blocked(self, full=full)
 
     async def _evaluate(self, measured: Experiment) -> None:
         """Find out what a verdict needs beside the training, before the lock is taken."""
@@ -217,14 +216,12 @@ class Lane:
         evaluation, owner = None, self._owner
         if await in_thread(owner.verdicts.would_keep, owner.run, measured):
             if not await in_thread(owner.evaluations.checks, owner.run):  # a look that no command ends
-                evaluation = await owner.evaluations.of(owner.run, measured, owner.verdicts.best)
+                evaluation = await owner.evaluations.of(owner.run, measured)
             elif self._is_halted or measured.skip_requested:
                 self._put_off = True
                 return
             else:
-                self._evaluation = asyncio.create_task(
-                    owner.evaluations.of(owner.run, measured, owner.verdicts.best)
-                )
+                self._evaluation = asyncio.create_task(owner.evaluations.of(owner.run, measured))
                 try:
                     evaluation = await self._evaluation
                 except asyncio.CancelledError:

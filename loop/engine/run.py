@@ -194,18 +194,19 @@ class Engine(Conductor):
 
     async def open_lane(self, index: int) -> None:
         """Begin trainings again in a lane whose GPU others had used."""
-        for lane in self._lanes:
-            if lane.index == index and lane.closed is not None:
-                lane.closed = None
-                await in_thread(note_open, self._journal, self.run, lane.slot)
-                lane.wake.set()
+        lane = self._lane(index)
+        if lane is not None and lane.closed is not None:
+            lane.closed = None
+            await in_thread(note_open, self._journal, self.run, lane.slot)
+            lane.wake.set()
 
     async def join(self, slot: Slot) -> None:
         """Train in a lane that has come, or is there again, unless it is unfit for this run."""
-        lane = next((lane for lane in self._lanes if lane.index == slot.index), None)
+        lane = self._lane(slot.index)
         if lane is not None and lane.closed is None and self._trainings.is_ready(lane.index):
             return
         unfit = await in_thread(self._trainings.admit, slot)
+        lane = self._lane(slot.index)  # which another call may have added meanwhile
         if lane is None:
             lane = Lane(slot, self, self._trainings)
             self._lanes.append(lane)

@@ -14,6 +14,7 @@ from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Reason,
 from loop.gain import gain, number, step
 from loop.git.workspace import Commit
 from loop.logs.summary import PAIRS
+from loop.text import clauses
 
 ANOMALOUS_OVERRUN = 1.2  # of the budget: a longer training is flagged, as in the practice
 
@@ -88,7 +89,7 @@ def decide(
     if value is None:
         return Verdict(Status.CRASH, _why_no_value(rule, outcome, seen))
     verdict = _compare(rule, value, best, net_lines, noise, record)
-    return Verdict(verdict.status, "; ".join(filter(None, (verdict.reason, _afterwards(outcome)))))
+    return Verdict(verdict.status, clauses(verdict.reason, _afterwards(outcome)))
 
 
 def measured_value(metric: str, goal: Goal, outcome: Outcome) -> float | None:
@@ -372,7 +373,7 @@ def decided(
         best_before=best,
         training=replace(experiment.last_training, numbers=finite),
         status=verdict.status,
-        reason="; ".join(filter(None, (verdict.reason, flag))),
+        reason=clauses(verdict.reason, flag),
         value=None if verdict.status is Status.CRASH else outcome.numbers[rule.metric],
         doubts=doubt.reasons if would_be_kept else (),
         invalidated=Invalidated.NOT_BELIEVED if would_be_kept and verdict.status is Status.DISCARD else None,
@@ -386,7 +387,7 @@ def doubted(keep: Verdict, doubt: Doubt) -> Verdict:
         case Belief.UNSURE:
             return replace(keep, status=Status.QUARANTINE)
         case Belief.NOT_BELIEVED:
-            reason = "; ".join(filter(None, (f"not believed: {'; '.join(doubt.reasons)}", keep.reason)))
+            reason = clauses(f"not believed: {clauses(*doubt.reasons)}", keep.reason)
             return Verdict(Status.DISCARD, reason)
         case _:
             assert_never(doubt.belief)

@@ -206,9 +206,8 @@ class Journal:
             run_id,
         )
 
-    def experiments(self, run_id: int, *, last: int | None = None) -> list[Experiment]:
-        limit = -1 if last is None else last
-        return self.find("TRUE ORDER BY number DESC LIMIT ?", run_id, limit)[::-1]
+    def experiments(self, run_id: int, *, last: int = -1) -> list[Experiment]:
+        return self.find("TRUE ORDER BY number DESC LIMIT ?", run_id, last)[::-1]
 
     def best(self, run_id: int, *, before: int = sys.maxsize) -> Experiment | None:
         """Return the last kept experiment below number `before`: none is worse than one kept before it."""

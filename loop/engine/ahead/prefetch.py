@@ -109,7 +109,10 @@ class Prefetch:
             self.start()
 
     async def take(self, head: Callable[[], str], wake: asyncio.Event) -> Ready | None:
-        """Return a proposal made for, or carried over to, the `head` of now; None if `wake` is set first."""
+        """Return a proposal made for, or carried over to, the `head` of now; None if `wake` is set first.
+
+        `head` reads it, in a worker thread.
+        """
         waited = 0.0
         while True:
             self.start()
@@ -130,7 +133,7 @@ class Prefetch:
             self._task = None
             ready: Ready | None = task.result()
             self._recorded.clear()  # while this one is carried over, another lane may ask for the next
-            while ready is not None and ready.proposal.parent != (best := head()):
+            while ready is not None and ready.proposal.parent != (best := await in_thread(head)):
                 description = ready.proposal.description
                 ready = await in_thread(self._carry_over, ready, best)
                 if ready is None:

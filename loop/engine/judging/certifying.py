@@ -17,7 +17,7 @@ from loop.evidence import Certification, Repeat
 from loop.experiment import UNASKED, Asker, Experiment, Run, RunState
 from loop.gain import gain
 from loop.program.seed import seed_of
-from loop.store.evidence.certifications import Certifications, usual_seconds
+from loop.store.evidence.certifications import Certifications, leaves_no_time, usual_seconds
 from loop.store.evidence.repeats import Repeats
 
 NO_TIME = "no time was left"
@@ -80,7 +80,7 @@ class Certifier:
             self._end(run, certification, "")
         elif certification.started_at is not None and self._head_moved(run, certification):
             self._end(run, certification, MOVED)
-        elif self._is_late(run, certification):
+        elif leaves_no_time(self._journal, run, certification.until):
             self._end(run, certification, NO_TIME)
         elif certification.started_at is None and self._may_begin(run):
             self._begin(run, certification)
@@ -96,15 +96,12 @@ class Certifier:
 
     def _begin(self, run: Run, asked: Certification) -> None:
         try:
-            head, baseline = self._sides(run)
-            sources = {
-                Side.HEAD: self._workspace.source(head.commit),
-                Side.BASELINE: self._workspace.source(baseline.commit),
-            }
+            sides = dict(zip((Side.HEAD, Side.BASELINE), self._sides(run), strict=True))
+            sources = {side: self._workspace.source(each.commit) for side, each in sides.items()}
         except UserError as error:
             self._store.end(asked, None, str(error), recorded=None)
             return
-        numbers = {Side.HEAD: head.number, Side.BASELINE: baseline.number}
+        numbers = {side: each.number for side, each in sides.items()}
         pairs = asked.pairs
         if asked.until is not None:
             left = asked.until - self._journal.clock()
@@ -160,12 +157,6 @@ class Certifier:
     def _head_moved(self, run: Run, begun: Certification) -> bool:
         best = self._journal.best(run.id)
         return best is None or best.number != begun.head
-
-    def _is_late(self, run: Run, begun: Certification) -> bool:
-        return (
-            begun.until is not None
-            and self._journal.clock() + usual_seconds(self._journal, run) > begun.until
-        )
 
     def _waiting(self, begun: Certification) -> list[Repeat]:
         wanted = self._repeats.of_certification(begun.id)

@@ -66,8 +66,9 @@ class Evaluations:
             return Doubt(Belief.UNSURE, ("it was not evaluated: the head changed at that moment",))
         return NO_DOUBT
 
-    async def of(self, run: Run, measured: Experiment, best: Experiment | None) -> Evaluation | None:
+    async def of(self, run: Run, measured: Experiment) -> Evaluation | None:
         """Evaluate a candidate for a keep; None where nothing speaks for or against it."""
+        best = await in_thread(self._journal.best, run.id)
         noise = await in_thread(read_noise, self._journal, run)
         doubts: tuple[Implausible, ...] = ()
         if best is not None and best.value is not None:

@@ -15,7 +15,14 @@ from loop.evidence import RepeatFor
 from loop.experiment import UNASKED, Asker, Experiment, Run, RunState, Status
 from loop.gain import number, signed
 from loop.proposers.orders import kept, without
-from loop.store.evidence.certifications import Certifications, Prune, Prunes, left_out_of, usual_seconds
+from loop.store.evidence.certifications import (
+    Certifications,
+    Prune,
+    Prunes,
+    leaves_no_time,
+    left_out_of,
+    usual_seconds,
+)
 from loop.store.evidence.repeats import Repeats
 
 TIMES = 2  # trainings without a keep, and of the head
@@ -132,11 +139,7 @@ class Pruner:
         left = self._left(prune, best)
         if not (left or waits or trains):
             self._end(run, prune, "")
-        elif (
-            not trains
-            and prune.until is not None
-            and self._journal.clock() + usual_seconds(self._journal, run) > prune.until
-        ):
+        elif not trains and leaves_no_time(self._journal, run, prune.until):
             self._end(run, prune, NO_TIME)
         else:
             self.leaves_out = bool(left)

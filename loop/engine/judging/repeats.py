@@ -22,6 +22,7 @@ from loop.lanes.protocol import LiveTraining
 from loop.program.seed import seed_of, with_seed
 from loop.store.events import skip_answered_in
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
+from loop.text import clauses
 
 SKIPPED = "skipped by command"
 MOST_TIMES = 10
@@ -177,7 +178,7 @@ class Repeater:
         baseline = self._journal.experiment(decided.run_id, 0)
         if drift.streak == 1 and not known and baseline and not _why_not_repeated(baseline):
             self._store.ask(decided.run_id, 0, RepeatFor.DRIFT)
-        return replace(decided, reason="; ".join(filter(None, (decided.reason, f"slow: {drift}"))))
+        return replace(decided, reason=clauses(decided.reason, f"slow: {drift}"))
 
     def _drift(self, number: int, k: int, numbers: Mapping[str, float]) -> Drift | None:
         return read_drift(self._journal, self._run_id, number, k, numbers)

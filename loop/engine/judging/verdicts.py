@@ -31,6 +31,7 @@ from loop.store.evidence.verdicts import (
     with_commit,
 )
 from loop.store.experiments import best_number
+from loop.text import clauses
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def accept(experiment: Experiment, best: Experiment | None, name: str) -> Correc
         raise UserError(f"{_is(experiment)}: only a result in quarantine can be accepted.")
     by = f"accepted by {name or 'command'}"
     if best is None or best.commit == experiment.parent:
-        kept = replace(experiment, status=Status.KEEP, reason=_joined(by, experiment.reason))
+        kept = replace(experiment, status=Status.KEEP, reason=clauses(by, experiment.reason))
         return Correction((kept,), kept)
     again = f"{by}; #{best.number} is the best meanwhile: tried again on it"
     return Correction((_tried_again(experiment, again),), best)
@@ -77,7 +78,7 @@ def reject(
     rejected = replace(
         experiment,
         status=Status.DISCARD,
-        reason=_joined(by, experiment.reason),
+        reason=clauses(by, experiment.reason),
         invalidated=Invalidated.REJECTED,
     )
     if experiment.status is Status.QUARANTINE:
@@ -125,14 +126,14 @@ def call_text(experiment: Experiment, repeated: Sequence[float | None], metric: 
     numbers = ["no number" if again is None else written(again, experiment.value) for again in repeated]
     again = f"repeated {', '.join(numbers)}" if numbers else "not repeated"
     first = f"#{number} waits for /accept {number} or /reject {number}"
-    return _joined(f"{first}: {metric} {written(value or 0.0)}, {again}", *experiment.doubts)
+    return clauses(f"{first}: {metric} {written(value or 0.0)}, {again}", *experiment.doubts)
 
 
 def _tried_again(experiment: Experiment, reason: str) -> Experiment:
     return replace(
         experiment,
         status=Status.DISCARD,
-        reason=_joined(reason, experiment.reason),
+        reason=clauses(reason, experiment.reason),
         invalidated=Invalidated.TRIED_AGAIN,
     )
 
@@ -148,15 +149,11 @@ def _is(experiment: Experiment) -> str:
             return f"Experiment #{number} is a {status}"
 
 
-def _joined(*clauses: str) -> str:
-    return "; ".join(filter(None, clauses))
-
-
 log = logging.getLogger(__name__)
 
 
 class Verdicts:
-    """Gives the verdicts of a run; `best` is the kept experiment that the branch is at.
+    """Gives the verdicts of a run.
 
     A verdict is in the journal first, with the commit that the branch is still at, then the branch moves: a
     run that was killed in between goes on with that. Methods take the run as it is and return it as it is
@@ -166,7 +163,6 @@ class Verdicts:
     def __init__(
         self, trainings: Trainings, repeats: Repeater, pruner: Pruner, evaluations: Evaluations
     ) -> None:
-        self.best: Experiment | None = None
         self._rule = trainings.plan.rule
         self._journal = trainings.journal
         self._workspace = trainings.workspace
@@ -176,19 +172,13 @@ class Verdicts:
         self._evaluations = evaluations
         self._repeats = Repeats(self._journal)
 
-    @property
-    def best_value(self) -> float | None:
-        return self.best.value if self.best else None
-
     def head(self, run: Run) -> str:
-        return self.best.commit if self.best else run.base_commit
-
-    def load(self, run: Run) -> None:
-        self.best = self._journal.best(run.id)
+        """Return the commit that the branch is at, or is to move to."""
+        best = self._journal.best(run.id)
+        return best.commit if best else run.base_commit
 
     def take_up(self, run: Run, undecided: Iterable[Experiment]) -> Run:
         """Go on where a bot before this one ended."""
-        self.load(run)
         run = self.follow(run)
         for experiment in undecided:
             if experiment.stage in (Stage.MEASURED, Stage.EVALUATED):
@@ -224,25 +214,23 @@ class Verdicts:
         decided = self._pruner.verdict(run, self._decided(run, evaluated, noise, doubt))
         decided = self._repeater.with_drift(decided)
         known = noise and astuple(noise)
-        run = record_verdict(self._journal, run, decided, repeats=self._repeats, noise=known)
-        if decided.status is Status.KEEP:
-            self.best = decided
-        return run, decided
+        return record_verdict(self._journal, run, decided, repeats=self._repeats, noise=known), decided
 
     def _noise(self, run: Run) -> Noise | None:
         return read_noise(self._journal, run)
 
     def _decided(self, run: Run, measured: Experiment, noise: Noise | None, doubt: Doubt) -> Experiment:
-        parent, best, record = None, self.best_value, best_number(self._journal, run)
-        is_on_head = measured.parent == self.head(run)
+        parent, record = None, best_number(self._journal, run)
+        best = compared = self._journal.best(run.id)
+        is_on_head = measured.parent == (best.commit if best else run.base_commit)
         if not is_on_head:  # another lane's was kept meanwhile, or a person took back or accepted something
             parent = with_commit(self._journal, run.id, measured.parent)
-            best, record = parent.value if parent and parent.status is Status.KEEP else None, None
+            compared, record = parent if parent and parent.status is Status.KEEP else None, None
         decided = stages.decided(
             measured,
             run,
             self._rule,
-            best=best,
+            best=compared.value if compared else None,
             tampered=self._trainings.tampered(measured.number, measured.attempt, measured.commit),
             now=self._journal.clock(),
             seen=self._trainings.keys_seen(measured),
@@ -250,11 +238,12 @@ class Verdicts:
             record=record,
             doubt=doubt,
         )
-        return decided if is_on_head else on_old_head(decided, parent, self.best, run.goal)
+        return decided if is_on_head else on_old_head(decided, parent, best, run.goal)
 
     def give_up(self, run: Run, experiment: Experiment) -> Experiment:
         reason = stages.RUN_STOPPED if run.state is RunState.STOPPED else ""
-        decided = stages.skipped(experiment, reason, self.best_value, now=self._journal.clock())
+        best = self._journal.best(run.id)
+        decided = stages.skipped(experiment, reason, best.value if best else None, now=self._journal.clock())
         answered_in = skip_answered_in(self._journal, run.id, experiment.number)
         self._journal.record(decided, answered_in=answered_in)
         return decided
@@ -265,24 +254,23 @@ class Verdicts:
         Raises:
             UserError: it cannot be changed, or a hand holds the branch.
         """
-        self.load(run)
         correction = self._plan(run, kind, number, by.name)
         head = self.head(run), correction.best.commit if correction.best else run.base_commit
         if head[0] != head[1]:
             self._workspace.check_movable()
             self._workspace.check_head(head[0])
         run = record_correction(self._journal, run, correction.changed, by, head=head, kind=kind)
-        self.best = correction.best
         return run, correction
 
     def _plan(self, run: Run, kind: EventKind, number: int, name: str) -> Correction:
         found = self._journal.experiment(run.id, number)
         if found is None:
             raise UserError(f"Run {run.tag} has no experiment #{number}: /results lists the experiments.")
+        best = self._journal.best(run.id)
         if kind is EventKind.ACCEPTED:
-            return accept(found, self.best, name)
+            return accept(found, best, name)
         before, later = self._journal.best(run.id, before=number), keeps_after(self._journal, run.id, number)
-        return reject(found, name, best=self.best, before=before, later=later)
+        return reject(found, name, best=best, before=before, later=later)
 
     def call_person(self, run: Run) -> None:
         """Call a person once for each result in quarantine that was trained again, or will not be."""

@@ -109,6 +109,11 @@ def usual_seconds(journal: Journal, run: Run) -> float:
     return median(max(1.0, row[0]) for row in rows) if rows else run.time_budget
 
 
+def leaves_no_time(journal: Journal, run: Run, until: float | None) -> bool:
+    """Tell whether another training would end after `until`."""
+    return until is not None and journal.clock() + usual_seconds(journal, run) > until
+
+
 @dataclass(frozen=True, slots=True)
 class Prune:
     """That keeps of a run are to be left out; it ends when each was trained twice, or at `until`.

@@ -256,7 +256,7 @@ async def test_skip_gives_up_no_number_that_only_plausibility_looks_at(
     engine = lab.engine(value(1.4), evaluate=NONE)
     asked, answer = asyncio.Event(), asyncio.Event()
 
-    async def look(_: Run, measured: Experiment, __: Experiment | None) -> None:
+    async def look(_: Run, measured: Experiment) -> None:
         if measured.number:
             asked.set()
             await answer.wait()

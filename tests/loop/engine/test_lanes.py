@@ -229,3 +229,9 @@ async def test_results_stand_in_their_order_whichever_lane_is_done_first(make_la
             await asyncio.sleep(0.01)
         lab.check_invariants()
     await conducting
+
+
+async def test_a_lane_that_is_announced_twice_at_a_time_is_one(make_lab: MakeLab) -> None:
+    engine = make_lab(toy(1.0, 1.0)).engine(slots=TWO[:1])
+    await asyncio.gather(engine.join(TWO[1]), engine.join(TWO[1]))
+    assert [slot.index for slot, _ in engine.lanes()] == [0, 1]
