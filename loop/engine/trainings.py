@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from loop.engine.plan import Plan
 from loop.errors import UserError
 from loop.evaluation.evaluator import MODEL, Evaluator, Scorer, command_of, evaluator_of
 from loop.experiment import Ending, EventKind, Experiment, Reason, Run, Stage, Status, Training
-from loop.files import holds, remove, writing
+from loop.files import holds, remove, temporary_folder, writing
 from loop.folders import RunFolders
 from loop.git.checkout import Source
 from loop.git.repository import ignored_mentions
@@ -108,9 +107,9 @@ class Trainings:
             frozen=self.workspace.frozen,
             link_paths=self.plan.link_paths,
         )
-        with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             # Not in the state directory, whose disk may be full.
-            project = Path(folder) / WORK
+            project = folder / WORK
             fill_anew(source, project, run.base_commit, self.workspace.source(run.base_commit))
             try:
                 launch = self.plan.launcher.prepare(project, source.checkout, self._report(run))

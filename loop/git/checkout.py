@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from loop.errors import UserError
-from loop.files import check_no_link, make_folders, place, writing
+from loop.files import check_no_link, make_folders, place, temporary_folder, writing
 from loop.git.commands import Git, GitError, Location, locate
 from loop.text import one_line
 
@@ -314,14 +313,14 @@ def _check_attributes(
     `attributed` says whether the commit has attributes of its own: the user may have some everywhere.
     """
     regular = {file.path.removeprefix(below): file for file in files if file.mode != LINK}
-    with tempfile.TemporaryDirectory() as folder:
-        index = Path(folder) / "index"
+    with temporary_folder() as folder:
+        index = folder / "index"
         if attributed:
             git("read-tree", commit, index=index)
         values = git(
             *("check-attr", "-z", "--cached", "--stdin", "filter", "working-tree-encoding"),
             index=index,
-            work_tree=Path(folder),
+            work_tree=folder,
             stdin="".join(f"{path}\0" for path in regular).encode("utf-8", "surrogateescape"),
         ).split("\0")
     filters = set(values[2::3]) - {"unspecified", LFS}

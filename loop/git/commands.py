@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from loop.errors import DiskError, UserError
-from loop.files import passing_reason
+from loop.files import passing_reason, temporary_folder
 
 TIME_LIMIT = 120.0  # seconds; a `git status` of a large checkout on a cold disk takes tens
 LONG_LIMIT = 600.0  # of a command that hands out all files of a commit
@@ -188,15 +188,15 @@ def readable(output: str) -> str:
 
 def merge_texts(base: str, ours: str, theirs: str, *, favour_theirs: bool = False) -> str | None:
     """Merge by lines what `ours` and `theirs` changed in `base`; None where they conflict."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         names = ("ours", "base", "theirs")
         for name, text in zip(names, (ours, base, theirs), strict=True):
-            (Path(folder) / name).write_bytes(text.encode())
+            (folder / name).write_bytes(text.encode())
         # The status is the number of conflicts, at most 127; more is a failure.
         status, output = _run(
-            Path(folder),
+            folder,
             ("merge-file", "-p", *(["--theirs"] if favour_theirs else []), "--", *names),
-            environment={"GIT_CEILING_DIRECTORIES": str(Path(folder).parent)},  # in no repository
+            environment={"GIT_CEILING_DIRECTORIES": str(folder.parent)},  # in no repository
             accept=tuple(range(128)),
         )
     return None if status else output.decode()

@@ -131,8 +131,10 @@ def test_a_git_that_went_away_is_told(
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o775, 0o700])
-def test_what_git_writes_is_as_open_as_the_repository(repository: Path, tmp_path: Path, mode: int) -> None:
+def test_what_git_writes_is_as_open_as_the_repository(tmp_path: Path, mode: int) -> None:
     """The bot keeps its state from everybody else, but a shared repository stays shared."""
+    repository = tmp_path / "repository"
+    git(tmp_path, "init", "--quiet", str(repository))  # without a commit, whose id may have a folder already
     objects = repository / ".git" / "objects"
     objects.chmod(mode)
     (tmp_path / "text").write_text(f"{mode}")
