@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EXCHANGE = "{exchange}"  # of a command: the descriptor of the file that two programs share
 SAID, PRINTED = 2**16, 2**23  # bytes kept of the end of stderr, and of the stdout of a single program
 CHUNK = 2**16
+PF_EXITING = 4  # include/linux/sched.h, shown in /proc/PID/stat
 
 
 class Programs:
@@ -117,6 +118,14 @@ class Programs:
                 if started is not None and pid == started.pid:
                     self.exit_codes[place] = os.waitstatus_to_exitcode(status)
 
+    def settle(self) -> None:
+        """Reap who is ending: the other end of its pipes hears of it before we do."""
+        give_up = time.monotonic() + PATIENCE
+        while any(started and is_ending(started.pid) for started in self._started):
+            if self.reap() or time.monotonic() > give_up:
+                return
+            time.sleep(0.001)
+
     def kill(self, *, subreaper: bool) -> None:
         give_up = time.monotonic() + PATIENCE
         while not self.reap() and time.monotonic() < give_up:
@@ -150,6 +159,16 @@ def wait(programs: Programs, deadline: float, usage: Usage, wake: int) -> str:
     return "absent"
 
 
+def is_ending(pid: int) -> bool:
+    """Tell whether a process is on its way out, or waits to be reaped."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib takes long to import
+            flags = int(file.read().rpartition(b")")[2].split()[6])
+    except OSError:  # it has ended, or there is no /proc
+        return False
+    return bool(flags & PF_EXITING)
+
+
 def main() -> None:
     line = FileIO(0, closefd=False).readline()  # no byte beyond the line is taken
     if not line.endswith(b"\n"):
@@ -163,6 +182,8 @@ def main() -> None:
     job = json.loads(line)
     programs = Programs(job)
     ending = wait(programs, job["deadline"], Usage(job["limits"]), wake)
+    if ending == "exited":
+        programs.settle()
     codes = tuple(programs.exit_codes)  # as they were before we killed the rest
     programs.kill(subreaper=subreaper)
     if ending == "left":

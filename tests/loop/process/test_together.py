@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from loop.process.programs import Program, Result, run_together
+from loop.process.together import is_ending
 from loop.process.trainer import Limits
 
 ENDED_AT_ONCE = """
@@ -32,6 +34,23 @@ print(*programs.exit_codes)
 def test_the_status_of_one_that_has_ended_before_it_is_looked_at_is_known() -> None:
     ran = subprocess.run([sys.executable, "-c", ENDED_AT_ONCE], capture_output=True, text=True, check=True)
     assert ran.stdout == "1\n"
+
+
+def test_one_that_has_been_killed_counts_as_ending_until_it_is_reaped() -> None:
+    with subprocess.Popen(["sleep", "60"]) as killed:
+        assert not is_ending(killed.pid)
+        killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+        assert is_ending(killed.pid)
+    assert not is_ending(killed.pid)
+
+
+async def test_the_one_that_was_killed_is_known_though_the_other_heard_of_it_first() -> None:
+    environment = {"PATH": "/usr/bin:/bin"}
+    waits = Program(("sh", "-c", "read answer; exit 1"), Path("/"), environment)
+    killed = Program(("sh", "-c", "kill -9 $$"), Path("/"), environment)
+    together = [run_together([waits, killed], 60.0, Limits()) for _ in range(16)]
+    assert {result.exit_codes for result in await asyncio.gather(*together)} == {(1, -9)}
 
 
 async def run(*argv: str, limits: Limits | None = None) -> Result:
