@@ -19,14 +19,14 @@ from tests.conftest import LONG, TOGETHER
 ROOT = Path(__file__).parents[1]
 
 MOST_FILES = 224  # with the `__init__` of 34 packages
-MOST_LINES = 43_177
+MOST_LINES = 43_214
 LINES_OF_A_FILE = 450
 LINES_OF_A_PACKAGE = 2_000  # a folder's own files, without the folders in it
 LARGER: dict[str, int] = {}
 """What is above these limits today: a ceiling each, only ever to be lowered."""
 
 CORE = ("loop/engine", "loop/store", "loop/git", "loop/process")
-LINES_OF_THE_CORE = 10_331
+LINES_OF_THE_CORE = 10_368
 
 SQL_CALLS = {"query", "execute", "executemany", "executescript"}
 EXECUTES_GIT = {"loop.git.commands"}

@@ -3,9 +3,8 @@
 Hooks, filters, fsmonitor, text conversion, merge drivers, helpers and transports: none of them runs. git
 gets an environment of its own, without the secrets of the bot, and a time limit.
 
-Of GitPython only what starts git is used. Its `Repo` takes its directories from the caller's `GIT_*`
-variables, its index API runs hooks, and its `execute` adds to the bot's environment and takes nothing away.
-Here every command names its repository, index and worktree itself.
+Of GitPython no `Repo` is used: it takes its directories from the caller's `GIT_*` variables, and its index
+API runs hooks. Here every command names its repository, index and worktree itself.
 """
 
 from __future__ import annotations
@@ -21,10 +20,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from loop.errors import DiskError, UserError
 from loop.files import passing_reason, temporary_folder
+
+if TYPE_CHECKING:
+    from git.cmd import Git as GitPython
 
 TIME_LIMIT = 120.0  # seconds; a `git status` of a large checkout on a cold disk takes tens
 LONG_LIMIT = 600.0  # of a command that hands out all files of a commit
@@ -98,11 +100,27 @@ class GitDiskError(GitError, DiskError):
     """It ended because the disk is full or fails."""
 
 
+class _Operation(threading.local):
+    off: dict[tuple[str, ...], dict[str, str]] | None = None  # by where; None between operations
+
+
 class Git:
     """Commands on the repository whose git directory is `directory`, also from several threads at a time."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._git = _gitpython(directory)
+        self._operation = _Operation()
+
+    @contextmanager
+    def operation(self) -> Iterator[None]:
+        """Let the commands that this thread runs meanwhile, for some milliseconds, list the filters once."""
+        outer = self._operation.off
+        self._operation.off = {} if outer is None else outer
+        try:
+            yield
+        finally:
+            self._operation.off = outer
 
     def __call__(
         self,
@@ -125,12 +143,17 @@ class Git:
         if index:
             extra["GIT_INDEX_FILE"] = str(index)
         reads_only = not READS_ONLY.isdisjoint((_name(arguments), " ".join(arguments[:2])))
-        options = {} if reads_only else _programs_off(self.directory, where)
-        command = (*place, *arguments)
+        options = {} if reads_only else self._programs_off(where)
         _, output = _run(
-            self.directory, command, stdin=stdin, environment=extra, options=options, accept=accept
+            self._git, (*place, *arguments), stdin=stdin, environment=extra, options=options, accept=accept
         )
         return output.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+    def _programs_off(self, where: tuple[str, ...]) -> dict[str, str]:
+        known = {} if self._operation.off is None else self._operation.off
+        if where not in known:
+            known[where] = _programs_off(self._git, where)
+        return known[where]
 
     def commit_of(self, ref: str) -> str | None:
         return self("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1)) or None
@@ -157,7 +180,7 @@ class Git:
             return
         command = (f"--git-dir={self.directory}", "cat-file", "--batch")
         stdin = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
-        with _started(self.directory, command, stdin=stdin) as process:
+        with _started(self._git, command, stdin=stdin) as process:
             output, stderr = process.stdout, process.stderr
             assert output is not None
             assert stderr is not None
@@ -194,7 +217,7 @@ def merge_texts(base: str, ours: str, theirs: str, *, favour_theirs: bool = Fals
             (folder / name).write_bytes(text.encode())
         # The status is the number of conflicts, at most 127; more is a failure.
         status, output = _run(
-            folder,
+            _gitpython(folder),
             ("merge-file", "-p", *(["--theirs"] if favour_theirs else []), "--", *names),
             environment={"GIT_CEILING_DIRECTORIES": str(folder.parent)},  # in no repository
             accept=tuple(range(128)),
@@ -228,12 +251,13 @@ def _located(path: Path, *_same: object) -> Location:
 
 
 def _locate(path: Path) -> Location:
+    git = _gitpython(path)
     asked = (
         *("--absolute-git-dir", "--git-common-dir", "--is-bare-repository", "--is-inside-work-tree"),
         "--show-cdup",  # the way up to the top; of a bare repository there is none
     )
     try:
-        output = os.fsdecode(_run(path, ("rev-parse", *asked))[1])
+        output = os.fsdecode(_run(git, ("rev-parse", *asked))[1])
         directory, common, bare, inside, *up = output.splitlines()
         if bare == "true":
             return Location(Path(directory).resolve(), (path / common).resolve(), None)
@@ -252,10 +276,18 @@ def _locate(path: Path) -> Location:
         ) from error
 
 
-def _programs_off(folder: Path, where: tuple[str, ...]) -> dict[str, str]:
+def _gitpython(directory: Path) -> GitPython:
+    try:
+        from git.cmd import Git as GitPython  # looks for the program when it is imported
+    except ImportError as error:
+        raise UserError(NO_GIT) from error
+    return GitPython(str(directory))
+
+
+def _programs_off(git: GitPython, where: tuple[str, ...]) -> dict[str, str]:
     """Return the options that switch off every filter and every hook of the configuration, as it is now."""
     listing = (*where, "config", "-z", "--name-only", "--get-regexp", r"^(filter|hook)\.")
-    _, output = _run(folder, listing, accept=(0, 1))
+    _, output = _run(git, listing, accept=(0, 1))
     options: dict[str, str] = {}
     for key in os.fsdecode(output).split("\0"):
         if found := _PROGRAM.fullmatch(key):
@@ -281,7 +313,7 @@ def _name(arguments: tuple[str, ...]) -> str:
 
 
 def _run(
-    folder: Path,
+    git: GitPython,
     arguments: tuple[str, ...],
     *,
     stdin: bytes = b"",
@@ -289,13 +321,13 @@ def _run(
     options: Mapping[str, str] | None = None,
     accept: tuple[int, ...] = (0,),
 ) -> tuple[int, bytes]:
-    with _started(folder, arguments, stdin=stdin, environment=environment, options=options) as process:
+    with _started(git, arguments, stdin=stdin, environment=environment, options=options) as process:
         try:
             output, stderr = process.communicate(timeout=TIME_LIMIT)
         except subprocess.TimeoutExpired:
             raise UserError(
                 f"git {_name(arguments)} was ended after {TIME_LIMIT:.0f} s: "
-                f"run it by hand in {folder} to see what it waits for."
+                f"run it by hand in {git.working_dir} to see what it waits for."
             ) from None
     if process.returncode not in accept:
         said = stderr.decode(errors="replace")
@@ -303,24 +335,31 @@ def _run(
     return process.returncode, output
 
 
-def _umask(directory: Path) -> int:
+def _umask(directory: os.PathLike[str] | str | None) -> int:
     """Return the umask that a repository was made with: the bot's own keeps its state from everybody else."""
     try:
-        return 0o777 & ~(directory / "objects").stat().st_mode
+        return 0o777 & ~(Path(directory or "") / "objects").stat().st_mode
     except OSError:
         return -1  # as it is
 
 
 @contextmanager
 def _started(
-    folder: Path,
+    git: GitPython,
     arguments: tuple[str, ...],
     *,
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start git in `folder` and leave nothing of it behind."""
+    """Start git and leave nothing of it behind.
+
+    Not by GitPython's `execute`, which adds to the bot's environment and takes nothing away: the env(1) that
+    would do so takes a quarter as long as git.
+    """
+    from git.cmd import safer_popen
+
+    folder = git.working_dir
     passed = {name: os.environ[name] for name in PASSED if name in os.environ}
     variables = {**passed, **ENVIRONMENT, **(environment or {})}
     settings = {**OPTIONS, **(options or {})}
@@ -329,8 +368,6 @@ def _started(
             source.write(stdin)
             source.seek(0)
         try:
-            from git.cmd import safer_popen  # looks for git when it is imported
-
             process = safer_popen(
                 [
                     "git",
@@ -338,14 +375,14 @@ def _started(
                     *arguments,
                 ],
                 env=variables,
-                cwd=folder if os.access(folder, os.X_OK) else None,
+                cwd=folder if folder and os.access(folder, os.X_OK) else None,
                 stdin=source or subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # a Ctrl-C at the bot's terminal is not for git; and a group to end
                 umask=_umask(folder),
             )
-        except (ImportError, FileNotFoundError, PermissionError) as error:
+        except (FileNotFoundError, PermissionError) as error:
             raise UserError(NO_GIT) from error
         try:
             yield process

@@ -419,7 +419,7 @@ class Workspace:
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        with self._lock, writing(self.path):
+        with self._lock, writing(self.path), self._git.operation():
             yield
 
 

@@ -43,6 +43,30 @@ def test_reading_follows_what_was_committed_meanwhile(repository: Path) -> None:
     assert git_.read("main:train.py") == b"x = 1\n"
 
 
+def test_an_operation_lists_once_what_its_commands_switch_off(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[str] = []
+    run = commands._run
+
+    def count(*args: Any, **kwargs: Any) -> tuple[int, bytes]:
+        listed.extend(word for word in args[1] if word == "--get-regexp")
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(commands, "_run", count)
+    git_ = Git(repository / ".git")
+    for _ in range(2):
+        with git_.operation():
+            git_("update-ref", "refs/x/1", "main")
+            with git_.operation():
+                git_("update-ref", "refs/x/2", "main")
+            git_("update-ref", "refs/x/3", "main")
+    assert len(listed) == 2
+    git_("update-ref", "refs/x/4", "main")
+    git_("update-ref", "refs/x/5", "main")
+    assert len(listed) == 4
+
+
 def test_a_large_file_is_read_whole(repository: Path) -> None:
     text = "0123456789abcdef\n" * 300_000
     (repository / "train.py").write_text(text)
