@@ -311,9 +311,9 @@ async def test_a_daemon_without_the_mark_is_killed_too(bench: Bench, pipes: toys
         f"    os.execve({sys.executable!r}, [{sys.executable!r}, '-I', '-S', 'daemon.py'], {{}})\n"
         "os.wait()"
     )
-    (bench.cwd / "daemon.py").write_text(
-        "import os\nif os.fork():\n    os._exit(0)\n" + pipes.report() + pipes.hold()
-    )
+    leaves = "import os, time\nparent = os.getpid()\nif os.fork():\n    os._exit(0)\n"
+    has_left = "while os.getppid() == parent:\n    time.sleep(0.001)\n"
+    (bench.cwd / "daemon.py").write_text(leaves + has_left + pipes.report() + pipes.hold())
     process = bench.give(source + "\n" + pipes.hold())
     (daemon,) = await pipes.pids()
     assert daemon not in find_tree(bench.mark)
