@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.servers.ports import free_port
+
 CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 PATIENCE = 180.0  # seconds, for a failure only
@@ -115,9 +117,7 @@ class RayCluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.nodes: dict[str, RayNode] = {}
         self._sessions = 0
 

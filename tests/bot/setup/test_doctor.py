@@ -16,6 +16,7 @@ import pytest
 from bot.setup.doctor import Check, _clock, device, examine, examine_services, render
 from bot.setup.settings import load_settings
 from tests.loop.lab import git
+from tests.servers.ports import free_port
 
 Examine = Callable[..., dict[str, Check]]
 
@@ -405,9 +406,7 @@ def test_no_home_directory_is_opened_as_data(repository: Path, place: str) -> No
 def test_a_cluster_is_asked_and_nothing_that_only_nodes_need(
     look: Examine, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     settings = {"REPOSITORY": str(repository), "EXECUTOR": "ray", "RAY_ADDRESS": address}
     monkeypatch.setattr("bot.setup.doctor._is_installed", lambda module: module == "ray")
     checks = look(**settings)
