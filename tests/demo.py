@@ -7,6 +7,7 @@ digests, card, report, chart and page, made from a journal as a real night leave
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import sys
 import tempfile
@@ -14,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 from bot.cli.report import FullReport
@@ -41,6 +41,7 @@ CONSTANTS = {
     "SHORT_WINDOW": 1024,
     "TOTAL_BATCH_SIZE": 524288,
 }
+TOO_LARGE = {"DEPTH": 12, "ASPECT_RATIO": 128, "TOTAL_BATCH_SIZE": 2**20}  # for the memory of the GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +53,25 @@ class Step:
 
 
 def steps() -> Iterator[Step]:
-    """Yield what is tried, for ever: changes of one constant each, of which fewer and fewer help."""
+    """Yield what is tried, no program twice: changes of one constant each, of which fewer and fewer help."""
     chance, constants, best = random.Random(SEED), dict(CONSTANTS), BASELINE
+    too_large = {"SHORT_WINDOW": 4096, "WARMDOWN_RATIO": 1.1}
+    tried: set[tuple[float, ...]] = set()
     yield Step("baseline", best)
-    for number in count(1):
+    while True:
         name, factor = chance.choice([*constants]), chance.choice((0.5, 0.75, 1.25, 1.5, 2.0))
         before = constants[name]
         after = max(1, round(before * factor)) if isinstance(before, int) else float(f"{before * factor:.2g}")
+        program = tuple((constants | {name: after}).values())
+        if program in tried or after >= too_large.get(name, math.inf):
+            continue
+        tried.add(program)
         description = f"{name} {before:g} → {after:g}" if before < 10_000 else f"{name} {before} → {after}"
-        if factor == 2 and name in {"DEPTH", "ASPECT_RATIO", "TOTAL_BATCH_SIZE"}:
+        if after >= TOO_LARGE.get(name, math.inf):
+            too_large[name] = after  # a crash is not tried again
             yield Step(description, None)
             continue
-        gain = chance.gauss(-0.5, 1) * 0.012 / (1 + number / 8) - 0.0003
+        gain = chance.gauss(-0.5, 1) * 0.012 / (1 + len(tried) / 8) - 0.0003
         if gain > 0:
             best, constants[name] = round(best - gain, 6), after
         yield Step(description, best if gain > 0 else round(best - gain, 6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,12 @@ def test_the_demo_shows_a_night_and_leaves_chart_and_page(
     assert "<title>mar12 · autoresearch" in page.read_text()
     assert (tmp_path / "demo" / "mar12.png").read_bytes() == b"a chart"
     assert sum(paused) < 60
+
+
+def test_nothing_is_tried_twice_on_one_program() -> None:
+    best, tried = float("inf"), set[str]()
+    for step in islice(demo.steps(), 200):
+        assert step.description not in tried
+        tried.add(step.description)
+        if step.value and step.value < best:
+            best, tried = step.value, set()
