@@ -191,10 +191,10 @@ class Proposal:
 class Outcome:
     """What a training process left behind.
 
-    `numbers` holds the summary block (`val_bpb`, …) as it was printed, also NaN. `exit_code`
-    is negative for a signal, None where it could not be known. `error` is the last telling line of a failed
-    training's log; of one that was killed only an exception is. `seconds` is how long it ran by a clock that
-    nobody sets, None where not measured. `measured` and `allowed` are of the `limit` that ended it.
+    `numbers` is the summary block (`val_bpb`, …) as printed, also NaN. `exit_code` is negative for a signal,
+    None if unknown. `error` is the last telling line of a failed training's log; of a killed one only an
+    exception is. `seconds` is how long it ran by a clock that nobody sets, `cpu_seconds` what its processes
+    computed; None if not measured. `measured` and `allowed` are of the `limit` that ended it.
     """
 
     ending: Ending
@@ -204,6 +204,7 @@ class Outcome:
     numbers: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
     seconds: float | None = None
+    cpu_seconds: float | None = None
     limit: Limit | None = None
     measured: int = 0
     allowed: int = 0
@@ -286,9 +287,8 @@ class Run:
 class Training:
     """One execution of an experiment's program.
 
-    `k` counts the trainings of its experiment from 1; 0 is one that was made before the bot. `ending` is None
-    while it is under way. `supervisor_pid` and `supervisor_started` (process start time) name the process
-    that owns it; the rest is as in `Outcome`.
+    `k` counts from 1; 0 is one that was made before the bot. `ending` is None while it is under way, which
+    the process `supervisor_pid`, begun at `supervisor_started`, sees to. The rest is as in `Outcome`.
     """
 
     k: int
@@ -302,18 +302,18 @@ class Training:
     exit_code: int | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """One edit and its verdict. Number 0 is the baseline.
 
-    `training` is the one that decides it, or the last one so far, of several where one was interrupted.
-    `value` is the run's metric, None until decided and for a crash; `best_before` is the best at that moment.
-    `program` is the fingerprint of the editable file, whatever its layout and comments. `waited` is how many
-    seconds nothing trained because this proposal was not ready. `reason` is that of the verdict, empty where
-    the numbers say all. `doubts` are why it was not believed, `invalidated` is why its number counts for
-    nothing. The rest is as in `Proposal`.
+    `training` is what decides it, or the last so far. `value` is the run's metric, None until decided and for
+    a crash; `best_before` is the best at that moment. `program` is the fingerprint of the editable file,
+    whatever its layout and comments. `waited` is how many seconds nothing trained because this proposal was
+    not ready. `reason` is that of the verdict, empty where the numbers say all. `doubts` are why it is not
+    believed, `invalidated` why its number counts for nothing. The rest is as in `Proposal`.
     """
 
     run_id: int

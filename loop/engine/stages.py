@@ -429,4 +429,5 @@ def ended(training: Training, outcome: Outcome) -> Training:
         exit_code=outcome.exit_code,
         numbers=outcome.numbers,
         error=outcome.error,
+        cpu_seconds=outcome.cpu_seconds,
     )

@@ -128,8 +128,11 @@ def speed(numbers: Mapping[str, float]) -> float | None:
 def drift_of(trained: Trained, before: Sequence[Trained]) -> Drift | None:
     """Return how a training was slower than those `before` it, the newest first; None where it was not.
 
-    It is not slower by what speeds usually differ, nor by a step more or less.
+    It is not slower by what speeds usually differ, nor by a step more or less. Where FLOPs end a training
+    its speed says nothing of its number.
     """
+    if trained.numbers.get("training_tflops"):
+        return None
     own = speed(trained.numbers)
     alike = [
         (other.number, pace)

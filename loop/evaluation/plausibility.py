@@ -22,7 +22,7 @@ TENFOLD = {
 FASTER = 1.5  # times the tokens a second of any before
 SAME_SIZE = 0.02  # of the parameters, in which models count as equally large
 LONGER = 1.2  # times the budget, as in the practice
-SLOWER = 2.0  # times the seconds that as many FLOPs took before, as the machine may be busy
+MORE = 2.4  # times the CPU time that as many FLOPs took before; what is not counted as FLOPs takes some too
 SLACK = 10.0  # seconds for processes to start on a busy machine
 
 
@@ -32,6 +32,7 @@ class Sign(StrEnum):
     MFU = "mfu"  # facts: percent
     MEMORY = "memory"  # facts: used, device (GiB)
     OVERRUN = "overrun"  # facts: seconds, allowed
+    CPU_TIME = "cpu_time"  # facts: seconds, allowed
     SAME = "same"  # facts: number, value
 
 
@@ -43,7 +44,7 @@ class Implausible:
     facts: Mapping[str, float]
 
 
-TIMELESS = frozenset(Sign) - {Sign.OVERRUN}
+TIMELESS = frozenset(Sign) - {Sign.OVERRUN, Sign.CPU_TIME}
 """What an evaluation of the model answers: it cannot know how long that was trained."""
 
 
@@ -70,6 +71,7 @@ def implausible(
         _mfu(candidate),
         _memory(candidate, device_mb),
         overrun(candidate, before, budget),
+        _cpu_time(candidate, before),
         _same(candidate, before, value) if value != best else None,
     )
     return tuple(doubt for doubt in found if doubt is not None)
@@ -140,12 +142,8 @@ def _memory(candidate: Experiment, device_mb: float | None) -> Implausible | Non
 def overrun(candidate: Experiment, before: Iterable[Experiment], budget: float) -> Implausible | None:
     """Doubt what was trained for longer than its budget, by the supervisor's clock or by its own.
 
-    The clock also counts the start and the evaluation; these may take what they took the baseline. Where
-    FLOPs end a training before its seconds do, work that is not counted as such takes time all the same.
+    The clock also counts the start and the evaluation; these may take what they took the baseline.
     """
-    before = [*before]
-    by_flops = [each.training_seconds or 0.0 for each in before if each.numbers.get("training_tflops")]
-    budget = min(budget, SLOWER * max(by_flops, default=math.inf))
     own = candidate.numbers.get("training_seconds")
     if own is not None and own > LONGER * budget:
         return Implausible(Sign.OVERRUN, {"seconds": own, "allowed": LONGER * budget})
@@ -156,6 +154,23 @@ def overrun(candidate: Experiment, before: Iterable[Experiment], budget: float) 
         return None
     allowed = LONGER * (budget + beside) + SLACK
     return Implausible(Sign.OVERRUN, {"seconds": lasted, "allowed": allowed}) if lasted > allowed else None
+
+
+def _cpu_time(candidate: Experiment, before: Iterable[Experiment]) -> Implausible | None:
+    """Doubt what computed more than its FLOPs, where these end a training before its seconds do.
+
+    By the time of the processors and not of the clock: a busy machine only lengthens the latter.
+    """
+    own = candidate.last_training.cpu_seconds
+    as_many = [
+        each.last_training.cpu_seconds or 0.0 for each in before if each.numbers.get("training_tflops")
+    ]
+    allowed = MORE * max(as_many, default=0.0)
+    return (
+        Implausible(Sign.CPU_TIME, {"seconds": own, "allowed": allowed})
+        if own and own > allowed > 0
+        else None
+    )
 
 
 def _lasted(each: Experiment) -> float | None:
@@ -194,6 +209,8 @@ def doubt_text(doubt: Implausible, metric: str) -> str:
             return f"{facts['used']:.1f} GB of memory, but the device has {facts['device']:.1f}"
         case Sign.OVERRUN:
             return f"it trained {facts['seconds']:.0f} s, and {facts['allowed']:.0f} s are allowed"
+        case Sign.CPU_TIME:
+            return f"it took {facts['seconds']:.0f} s of CPU time, and {facts['allowed']:.0f} s are allowed"
         case Sign.SAME:
             return f"{metric} is that of #{facts['number']:.0f} to the last digit, from another program"
         case _:

@@ -5,9 +5,8 @@ ends and has done nothing. SIGTERM interrupts the training, SIGUSR1 ends it as s
 before the job. The folder gets `started.json`, `training.log`, last of all `outcome.json`, and
 `supervisor.log` if something went wrong here. A training ends with its supervisor.
 
-A line with `waits` may come before: its program is started at once, and waits for the job on a socket, its
-stdin. It gets a line with the job's mark if the job `goes`, and answers when it takes over. Where it does
-not, the job's own program is started.
+A line with `waits` may come before: its program is started at once, and waits on a socket, its stdin, for
+the mark of a job that `goes`. It answers when it takes over; else the job's own program is started.
 
 On Linux this runs without site-packages: what a repository installs cannot reach it.
 """
@@ -355,6 +354,7 @@ def supervise(job: Data, began: float, training: Training, log: Log, wake: Wake)
         "exit_code": training.exit_code,
         "ended_at": ended_at,
         "seconds": ended - began,
+        "cpu_seconds": sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]),
     }
 
 

@@ -321,7 +321,10 @@ def _recorded(record: Mapping[str, Any]) -> Outcome | None:
             "ended_at": int() | float() as ended_at,
         } if ending in tuple(Ending):
             # Of the last release's supervisors there is no more than that.
-            outcome = Outcome(Ending(ending), exit_code, started_at, ended_at, seconds=record.get("seconds"))
+            seconds, cpu_seconds = record.get("seconds"), record.get("cpu_seconds")
+            outcome = Outcome(
+                Ending(ending), exit_code, started_at, ended_at, seconds=seconds, cpu_seconds=cpu_seconds
+            )
         case _:
             return None
     match record.get("limit"):

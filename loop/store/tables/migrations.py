@@ -420,6 +420,15 @@ MIGRATIONS = (
         PRIMARY KEY (run_id, lane)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE trainings ADD COLUMN cpu_seconds REAL;
+    DROP VIEW experiment_rows;
+    CREATE VIEW experiment_rows AS SELECT
+        experiments.*, purpose, device, supervisor_pid, supervisor_started, started_at, ended_at, ending,
+        exit_code, coalesce(numbers, '{}') AS numbers, coalesce(error, '') AS error, cpu_seconds
+    FROM experiments LEFT JOIN trainings
+    ON trainings.run_id = experiments.run_id AND trainings.number = experiments.number AND k = attempt;
+    """,
 )
 """Applied in order, each once; `PRAGMA user_version` counts them. Never edit one that was released."""
 

@@ -53,6 +53,13 @@ async def test_a_crash_says_what_its_cause_is(make_lab: MakeLab) -> None:
     lab.check_invariants()
 
 
+async def test_a_training_has_its_time_of_the_processors(make_lab: MakeLab) -> None:
+    lab = make_lab(value(1.5))
+    await lab.engine(value(1.4)).conduct(1)
+    for experiment in lab.experiments():
+        assert 0.0 < (experiment.last_training.cpu_seconds or 0.0) < 60.0
+
+
 async def test_what_a_training_leaves_is_not_there_for_the_next(make_lab: MakeLab) -> None:
     source = "os.makedirs('left', exist_ok=True)\nsteps = len(os.listdir('left'))\n"
     source += "open(f'left/{steps}', 'w')\n"

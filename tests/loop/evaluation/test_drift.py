@@ -37,6 +37,12 @@ def test_a_training_is_slow_from_three_percent_on(steps: float, expected: Drift 
     )
 
 
+def test_a_training_that_counts_flops_is_not_slow() -> None:
+    """It makes its steps however long they take: its number says nothing of the machine."""
+    assert drift_of(Trained(9, {**printed(500), "training_tflops": 1.21}), STEADY) is None
+    assert drift_of(Trained(9, {**printed(500), "training_tflops": 0.0}), STEADY) is not None
+
+
 def test_a_machine_whose_speed_varies_is_not_called_slow_for_that() -> None:
     noisy = history(1000, 900, 1100, 950, 1050, 1000, 930)
     assert drift_of(Trained(9, printed(900)), noisy) is None

@@ -25,6 +25,7 @@ def made(
     lasted: float = 360.0,
     findings: tuple[Finding, ...] = (),
     program: str = "",
+    cpu_seconds: float | None = None,
     **numbers: float,
 ) -> Experiment:
     kept = best is None or value < best
@@ -37,7 +38,13 @@ def made(
         "",
         "search",
         "parent",
-        training=Training(1, started_at=1000.0, ended_at=1000.0 + lasted, numbers=usual | numbers),
+        training=Training(
+            1,
+            started_at=1000.0,
+            ended_at=1000.0 + lasted,
+            numbers=usual | numbers,
+            cpu_seconds=cpu_seconds,
+        ),
         value=value,
         best_before=best,
         status=Status.KEEP if kept else Status.DISCARD,
@@ -142,22 +149,31 @@ def test_a_training_may_last_as_the_baseline_and_a_fifth_longer() -> None:
     assert rules(made(3, 0.98, training_seconds=361.0)) == [Sign.OVERRUN]
 
 
-def test_equal_flops_take_at_most_twice_as_long_as_before() -> None:
-    def counted(number: int, value: float, seconds: float, best: float | None = None) -> Experiment:
-        return made(
-            *(number, value, best),
-            lasted=seconds + 60.0,
-            training_seconds=seconds,
-            training_tflops=1.21,
-            total_tokens_M=seconds,
-        )
+def test_equal_flops_take_no_more_of_the_processors_than_before() -> None:
+    def counted(number: int, value: float, cpu: float, best: float | None = None) -> Experiment:
+        return made(number, value, best, cpu_seconds=cpu, training_tflops=1.21)
 
     before = (counted(0, 1.0, 20.0), counted(1, 0.995, 30.0, 1.0))
-    assert not rules(counted(3, 0.98, 70.0), *before)
-    assert rules(counted(3, 0.98, 75.0), *before) == [Sign.OVERRUN]
-    slow_clock = made(3, 0.98, lasted=200.0, training_seconds=20.0, training_tflops=1.21, total_tokens_M=20.0)
-    assert rules(slow_clock, *before) == [Sign.OVERRUN]
-    assert not rules(made(3, 0.98, training_seconds=75.0, total_tokens_M=75.0)), "seconds alone end these"
+    assert not rules(counted(3, 0.98, 72.0), *before)
+    assert rules(counted(3, 0.98, 73.0), *before) == [Sign.CPU_TIME]
+    hidden = made(3, 0.98, cpu_seconds=73.0)
+    assert rules(hidden, *before) == [Sign.CPU_TIME], "it need not say that FLOPs ended it"
+    assert not rules(made(3, 0.98, cpu_seconds=9e3), *(made(n, 1.0, cpu_seconds=30.0) for n in (0, 1)))
+    assert not rules(counted(3, 0.98, 73.0)), "what was trained before is of an earlier release"
+
+
+def test_a_busy_machine_is_no_reason_to_doubt_what_counts_flops() -> None:
+    def counted(number: int, seconds: float) -> Experiment:
+        return made(
+            *(number, 1.0 - number / 1000),
+            lasted=seconds + 5.0,
+            cpu_seconds=20.0,
+            training_seconds=seconds,
+            training_tflops=1.21,
+            total_tokens_M=1.0,
+        )
+
+    assert not rules(counted(3, 110.0), counted(0, 12.0), counted(1, 12.0))
 
 
 def test_the_number_of_another_program_is_doubted() -> None:
@@ -169,8 +185,16 @@ def test_the_number_of_another_program_is_doubted() -> None:
 
 
 def test_every_doubt_has_a_sentence() -> None:
-    candidate = made(3, 0.01, lasted=900.0, total_tokens_M=9000.0, mfu_percent=200.0, peak_vram_mb=9e4)
-    found = doubts(candidate, (*EARLIER, made(4, 0.01)), device_mb=8e4)
+    candidate = made(
+        *(3, 0.01),
+        lasted=900.0,
+        cpu_seconds=900.0,
+        total_tokens_M=9000.0,
+        mfu_percent=200.0,
+        peak_vram_mb=9e4,
+    )
+    counted = made(5, 0.01, cpu_seconds=100.0, training_tflops=1.0)
+    found = doubts(candidate, (*EARLIER, made(4, 0.01), counted), device_mb=8e4)
     assert {doubt.sign for doubt in found} == set(Sign)
     texts = [doubt_text(doubt, "val_bpb") for doubt in found]
     assert len(set(texts)) == len(Sign)

@@ -73,6 +73,37 @@ def namespace() -> Wrap:
     return in_namespace
 
 
+# Time of the processors
+
+COMPUTE = """
+import os, sys, threading, time
+def compute():
+    until = time.thread_time() + 0.2
+    while time.thread_time() < until:
+        pass
+thread = threading.Thread(target=compute)
+thread.start()
+reading, writing = os.pipe()
+if os.fork() == 0:  # a child that goes at once, and leaves one that works
+    if os.fork() == 0:
+        os.setsid()
+        compute()
+        os.write(writing, b"x")
+    os._exit(0)
+os.wait()
+compute()
+thread.join()
+os.read(reading, 1)
+"""
+
+
+async def test_what_all_threads_and_processes_compute_is_counted(bench: Bench, wrap: Wrap) -> None:
+    outcome = await (await bench.start(wrap(bench.job(COMPUTE)))).wait()
+    assert (outcome.exit_code, outcome.error) == (0, "")
+    assert outcome.cpu_seconds is not None
+    assert 0.6 <= outcome.cpu_seconds < 0.6 + 5.0
+
+
 # Output
 
 

@@ -173,7 +173,13 @@ def test_each_training_of_an_experiment_is_kept(journal: Journal) -> None:
     committed = make_experiment(run)
     lost = Training(1, supervisor_pid=7, started_at=1.0, ended_at=2.0, ending=Ending.VANISHED)
     good = Training(
-        2, supervisor_pid=8, started_at=3.0, ended_at=4.0, ending=Ending.EXITED, numbers={"a": 1.0}
+        *(2, Purpose.VERDICT, "an H200"),
+        supervisor_pid=8,
+        started_at=3.0,
+        ended_at=4.0,
+        ending=Ending.EXITED,
+        numbers={"a": 1.0},
+        cpu_seconds=1.5,
     )
     for training in (lost, good):
         journal.record(replace(committed, training=training))
