@@ -81,8 +81,6 @@ def compute():
     until = time.thread_time() + 0.2
     while time.thread_time() < until:
         pass
-thread = threading.Thread(target=compute)
-thread.start()
 reading, writing = os.pipe()
 if os.fork() == 0:  # a child that goes at once, and leaves one that works
     if os.fork() == 0:
@@ -91,6 +89,8 @@ if os.fork() == 0:  # a child that goes at once, and leaves one that works
         os.write(writing, b"x")
     os._exit(0)
 os.wait()
+thread = threading.Thread(target=compute)
+thread.start()
 compute()
 thread.join()
 os.read(reading, 1)
