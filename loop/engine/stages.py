@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from loop.evaluation.noise import Noise
+from loop.evaluation.plausibility import overrun
 from loop.evidence import NO_DOUBT, Belief, Doubt, Invalidated
 from loop.experiment import Ending, Experiment, Goal, Outcome, Proposal, Reason, Run, Stage, Status, Training
 from loop.gain import gain, number, step
 from loop.git.workspace import Commit
 from loop.logs.summary import PAIRS
 from loop.text import clauses
-
-ANOMALOUS_OVERRUN = 1.2  # of the budget: a longer training is flagged, as in the practice
 
 MIN_SLACK = 300.0
 """Seconds that any training has beyond its budget, for imports, compiling and evaluation.
@@ -125,12 +124,6 @@ def _compare(
         small = f"a gain of {number(better, best)} is too small"
         return Verdict(Status.DISCARD, f"{small} for {net_lines} more lines")
     return Verdict(Status.KEEP)
-
-
-def overrun(outcome: Outcome, time_budget: float) -> float | None:
-    """Return the training seconds of an anomalously long training, None for a normal one."""
-    seconds = outcome.numbers.get("training_seconds")
-    return seconds if seconds is not None and seconds > ANOMALOUS_OVERRUN * time_budget else None
 
 
 def _why_no_value(rule: KeepRule, outcome: Outcome, seen: Collection[str]) -> str:
@@ -364,7 +357,7 @@ def decided(
     if experiment.number and would_be_kept:
         verdict = doubted(verdict, doubt)
     finite = {key: value for key, value in outcome.numbers.items() if math.isfinite(value)}
-    seconds = overrun(outcome, run.time_budget)
+    seconds = overrun(outcome.numbers, run.time_budget)
     flag = f"anomalous: trained {seconds:.0f} s of a budget of {run.time_budget:.0f} s" if seconds else ""
     return replace(
         experiment,

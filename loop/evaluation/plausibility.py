@@ -70,7 +70,7 @@ def implausible(
         _tokens(candidate, before),
         _mfu(candidate),
         _memory(candidate, device_mb),
-        overrun(candidate, before, budget),
+        _overrun(candidate, before, budget),
         _cpu_time(candidate, before),
         _same(candidate, before, value) if value != best else None,
     )
@@ -139,13 +139,18 @@ def _memory(candidate: Experiment, device_mb: float | None) -> Implausible | Non
     return Implausible(Sign.MEMORY, {"used": used, "device": device_mb / 1024})
 
 
-def overrun(candidate: Experiment, before: Iterable[Experiment], budget: float) -> Implausible | None:
-    """Doubt what was trained for longer than its budget, by the supervisor's clock or by its own.
+def overrun(numbers: Mapping[str, float], budget: float) -> float | None:
+    """Return the seconds of a training that say themselves that they are well over its budget."""
+    seconds = numbers.get("training_seconds", 0.0)
+    return seconds if seconds > LONGER * budget else None
 
-    The clock also counts the start and the evaluation; these may take what they took the baseline.
+
+def _overrun(candidate: Experiment, before: Iterable[Experiment], budget: float) -> Implausible | None:
+    """Doubt what was trained for longer than its budget, by its own clock or by the supervisor's.
+
+    The latter also counts the start and the evaluation; these may take what they took the baseline.
     """
-    own = candidate.numbers.get("training_seconds")
-    if own is not None and own > LONGER * budget:
+    if own := overrun(candidate.numbers, budget):
         return Implausible(Sign.OVERRUN, {"seconds": own, "allowed": LONGER * budget})
     baseline = next((each for each in before if each.number == 0), None)
     beside = _beside(baseline) if baseline else None

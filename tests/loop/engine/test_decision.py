@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.engine.stages import KeepRule, decide, equal_within, overrun, usual_deadline
+from loop.engine.stages import KeepRule, decide, equal_within, usual_deadline
 from loop.evaluation.noise import Noise
 from loop.experiment import Ending, Goal, Outcome, Status
 from loop.gain import gain
@@ -395,9 +395,3 @@ def test_nothing_is_kept_that_is_worse_by_more_than_counts_as_equal(
     assert (found.status is Status.KEEP) is (
         behind < 0 or (removed > 0 and behind <= equal_within(rule, noise))
     )
-
-
-def test_only_a_training_well_over_its_budget_is_anomalous() -> None:
-    assert overrun(outcome(1.0, training_seconds=360), 300) is None
-    assert overrun(outcome(1.0, training_seconds=400), 300) == 400
-    assert overrun(outcome(1.0), 300) is None

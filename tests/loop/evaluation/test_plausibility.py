@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loop import evidence
 from loop.evaluation.noise import Noise
-from loop.evaluation.plausibility import FASTER, Implausible, Sign, doubt_text, implausible
+from loop.evaluation.plausibility import FASTER, Implausible, Sign, doubt_text, implausible, overrun
 from loop.evidence import Finding
 from loop.experiment import Experiment, Goal, Stage, Status, Training
 
@@ -218,3 +218,9 @@ def test_doubts_need_no_order_and_more_history_doubts_no_tokens_more(
     again = {doubt.sign for doubt in doubts(candidate, (*EARLIER[:2], faster), noise=noise)}
     assert again - {Sign.TOKENS} == {doubt.sign for doubt in found} - {Sign.TOKENS}
     assert Sign.TOKENS not in again or Sign.TOKENS in {doubt.sign for doubt in found}
+
+
+def test_only_a_training_well_over_its_budget_is_anomalous() -> None:
+    assert overrun({"training_seconds": 360.0}, 300) is None
+    assert overrun({"training_seconds": 400.0}, 300) == 400
+    assert overrun({}, 300) is None
