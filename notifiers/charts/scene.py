@@ -18,9 +18,7 @@ from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.text.report import GAINS, headline_of, visible_gains
 
-EXPERIMENT = "experiment"
-"""The axis of experiments by their numbers."""
-
+EXPERIMENT = "experiment"  # the axis of experiments by their numbers
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _HUGE = 1e100  # a larger value is drawn as this one, so that differences stay finite
 _FEW = 4  # others say too little about what is usual

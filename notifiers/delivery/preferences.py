@@ -18,9 +18,7 @@ from loop.store.journal import Journal
 from loop.store.outbox import read_preferences, write_preferences
 from notifiers.text.notification import Notification, Topic
 
-MOST = 100
-"""The largest N of `every N`."""
-
+MOST = 100  # the largest N of `every N`
 _HOURS = re.compile(r"(\d{1,2}:\d\d)\s*[-–]\s*(\d{1,2}:\d\d)(?:\s+(\S+))?")
 
 

@@ -27,12 +27,8 @@ from notifiers.text.words import (
     whole_changes,
 )
 
-WIDTH = 44
-"""Characters of a line on a phone; a screen has about 25 of them."""
-
-GAINS = 5
-"""How many of the largest gains are listed with their descriptions."""
-
+WIDTH = 44  # characters of a line on a phone; a screen has about 25 of them
+GAINS = 5  # how many of the largest gains are listed with their descriptions
 _SMALL = 0.005  # of the time; a smaller share is not worth a word
 _ENOUGH = 5  # experiments from which a rate means something
 LOST = {
