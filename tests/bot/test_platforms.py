@@ -92,6 +92,29 @@ async def _no_answer(_: Request) -> Reply | None:
     return None
 
 
+async def test_a_part_that_fails_as_it_is_ended_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+    times = 0
+
+    async def fail_at_the_end() -> None:
+        nonlocal times
+        times += 1
+        begun.set()
+        if times == 1:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                raise OSError("it cannot be closed")
+
+    monkeypatch.setattr(platforms, "RESTART_SECONDS", 0.0)
+    kept = asyncio.create_task(platforms.keep(fail_at_the_end))
+    await begun.wait()
+    kept.cancel()
+    await asyncio.wait({kept})
+    assert kept.cancelled()
+    assert times == 1
+
+
 async def test_a_platform_is_set_up_when_its_surroundings_allow_it(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
