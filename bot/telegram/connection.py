@@ -99,8 +99,7 @@ class Pulse:
         self._heard_at = time.monotonic()
         self.last_seen = time.time()
         self.connected = True
-        if self._heard_at - self._conflict_at > CONFLICT_MEMORY:
-            self.error = ""
+        self.error = "" if self._heard_at - self._conflict_at > CONFLICT_MEMORY else CONFLICT
 
 
 class TokenRefusedError(UnreachableError):
