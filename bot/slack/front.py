@@ -33,7 +33,7 @@ _ANY = re.compile("")
 _REMEMBERED = 100  # requests of strangers, so that none is told twice
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)  # which would show tokens
 class SlackFront:
     """Turns what people do on Slack into requests, and shows what `answer` says to them.
 

@@ -159,7 +159,7 @@ Receive: TypeAlias = Callable[[Update, User, bool], Coroutine[Any, Any, None]]
 """Gets an update, the bot's own user, and whether the update may have waited for the bot."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)  # which would show tokens
 class Line:
     """An application of python-telegram-bot with connections of its own, which `receive` gets updates from.
 

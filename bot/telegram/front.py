@@ -66,7 +66,7 @@ def said_of(reply: Reply | None) -> Said | None:
     return Said(message.text, stays=reply.refused)
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)  # which would show tokens
 class TelegramFront:
     """Turns what people do on Telegram into requests, and shows what `answer` says to them.
 

@@ -19,6 +19,10 @@ from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.platforms import Chats, access_by, chat_checks
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings
+from bot.slack.connection import HttpLine, SocketLine
+from bot.slack.front import SlackFront
+from bot.telegram.connection import Line
+from bot.telegram.front import TelegramFront
 from loop.errors import UserError
 from loop.experiment import Event, Run
 from loop.results.report import RunStatus
@@ -90,6 +94,11 @@ async def _no_report(_: Event) -> Message | None:
 
 async def _no_answer(_: Request) -> Reply | None:
     return None
+
+
+@pytest.mark.parametrize("holder", [SlackFront, SocketLine, HttpLine, TelegramFront, Line])
+def test_what_has_a_token_does_not_show_it(holder: type[object]) -> None:
+    assert holder.__repr__ is object.__repr__
 
 
 async def test_a_part_that_fails_as_it_is_ended_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
