@@ -20,8 +20,7 @@ class Button:
             raise ValueError(f"too long for a button: {self.command}")
 
 
-Buttons: TypeAlias = tuple[Button, ...]
-"""A row of them."""
+Buttons: TypeAlias = tuple[Button, ...]  # a row of them
 
 
 @dataclass(frozen=True, slots=True)

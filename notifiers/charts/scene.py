@@ -33,8 +33,7 @@ _ON_PLATEAU = 0.9  # of the values
 Point = tuple[float, float]
 """Where an experiment stands on the axis, by its number or its time, and its value."""
 
-Tick = tuple[float, str]
-"""Where a label of an axis stands, and the label."""
+Tick = tuple[float, str]  # where a label of an axis stands, and the label
 
 
 class ChartError(Exception):
