@@ -46,7 +46,7 @@ _BAD_TOKEN = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class SlackPace:
     """How long things may take on Slack, in seconds."""
 
     ping: float = 10.0  # from one ping to the next
@@ -81,7 +81,7 @@ class SocketLine:
     app: AsyncApp
     client: AsyncWebClient
     app_token: str
-    pace: Pace
+    pace: SlackPace
 
     def __post_init__(self) -> None:
         self._socket: SocketModeClient | None = None

@@ -107,7 +107,7 @@ class TokenRefusedError(UnreachableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class TelegramPace:
     """How long things may take on Telegram, in seconds."""
 
     poll: float = 25.0  # that Telegram holds a request open until there is something to say
@@ -170,7 +170,7 @@ class Line:
     base_url: str
     receive: Receive
     pulse: Pulse
-    pace: Pace
+    pace: TelegramPace
     webhook: Webhook | None
 
     def __post_init__(self) -> None:
