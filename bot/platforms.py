@@ -320,8 +320,9 @@ async def _run_all(services: Sequence[Service]) -> None:
 async def keep(service: Service) -> None:
     """Run a service until it ends by itself, and again after it fails."""
     while True:
-        try:
-            return await service()
-        except Exception:  # whatever it is, no other part ends with this one
-            log.exception("a part of the bot failed and will be restarted")
+        # No other part ends with this one; and where it is cancelled it ends, whatever fails at its end.
+        [error] = await asyncio.gather(service(), return_exceptions=True)
+        if error is None:
+            return
+        log.error("a part of the bot failed and will be restarted", exc_info=error)
         await asyncio.sleep(RESTART_SECONDS)

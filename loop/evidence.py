@@ -76,8 +76,7 @@ class Invalidated(StrEnum):
     BEHIND = "behind"  # true, but another lane's was kept meanwhile: it is tried again on that
 
 
-AGAIN = (Invalidated.TRIED_AGAIN, Invalidated.BEHIND)
-"""Why an edit is proposed again."""
+AGAIN = (Invalidated.TRIED_AGAIN, Invalidated.BEHIND)  # why an edit is proposed again
 
 
 class RepeatFor(StrEnum):

@@ -12,9 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PROGRAM = "autoresearch"
-USUAL_HOME = "~/.local/share/autoresearch"
-"""The state directory where none is named."""
-
+USUAL_HOME = "~/.local/share/autoresearch"  # the state directory where none is named
 NOT_RUN = 127  # the exit status of what did not start, or not end in time
 
 

@@ -51,12 +51,8 @@ def _whole(text: str) -> str:
     return _ESCAPES.sub("", text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
 
 
-HIDDEN = "***"
-"""What stands in the place of a secret."""
-
-LONG = 16
-"""Letters of a secret; a shorter value may stand in a program by chance."""
-
+HIDDEN = "***"  # what stands in the place of a secret
+LONG = 16  # letters of a secret; a shorter value may stand in a program by chance
 _SHORT = 8  # letters; a shorter value is a placeholder such as EMPTY, and could stand in any text
 _SECRET_NAME = re.compile(
     r"KEY|TOKEN(?!IZ)|SECRET|PASS(?:W|PHRASE)|CREDENTIAL|AUTH(?!OR)|PRIVATE|COOKIE", re.IGNORECASE

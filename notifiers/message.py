@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-COMMAND_BYTES = 64
-"""What a button's command may have: the most that Telegram gives back for a press."""
+COMMAND_BYTES = 64  # what a button's command may have: the most that Telegram gives back for a press
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +20,7 @@ class Button:
             raise ValueError(f"too long for a button: {self.command}")
 
 
-Buttons: TypeAlias = tuple[Button, ...]
-"""A row of them."""
+Buttons: TypeAlias = tuple[Button, ...]  # a row of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,9 +55,7 @@ from loop.store.journal import Journal, StoreError
 
 log = logging.getLogger(__name__)
 
-Jobs: TypeAlias = dict[Callable[[], Awaitable[None]], float]
-"""What is called, and every how many seconds."""
-
+Jobs: TypeAlias = dict[Callable[[], Awaitable[None]], float]  # what is called, and every how many seconds
 MISSED = 3  # beats in a row, after which the heartbeat is late
 REMIND_SECONDS = 3600.0  # after which an unanswered call for a person is repeated once, also in quiet hours
 LOOK_SECONDS = 5.0  # how often it is looked whether somebody has set the clock back

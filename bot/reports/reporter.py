@@ -49,7 +49,8 @@ class Reporter:
 
     async def summary(self, run: Run, *, with_chart: bool) -> Message:
         night = await in_thread(self._read, run, None, self.now())
-        return await self._message(night, with_chart=with_chart)
+        message = self._message(night)
+        return replace(message, attachments=await self._charts(night)) if with_chart else message
 
     async def for_chat(self, event: Event) -> Message | None:
         return await self._made(event, with_chart=True)
@@ -69,13 +70,13 @@ class Reporter:
         except (UserError, StoreError):
             log.exception("the report on run %d cannot be made", event.run_id)
             return None
-        heading = "" if morning else message_of(event, run).text
+        message = self._message(night, "" if morning else message_of(event, run).text)
+        if not with_chart:
+            return message
         async with self._one_draws:  # for all chats, which ask at the same time
-            charted = with_chart and event.id != self._drawn[0]
-            message = await self._message(night, with_chart=charted, heading=heading)
-            if charted:
-                self._drawn = (event.id, message.attachments)
-            return replace(message, attachments=self._drawn[1]) if with_chart else message
+            if event.id != self._drawn[0]:
+                self._drawn = (event.id, await self._charts(night))
+            return replace(message, attachments=self._drawn[1])
 
     def _read(self, run: Run, since: float | None, until: float) -> WakeUpReport:
         engine = self.runs.engine_if_made(run)
@@ -104,16 +105,17 @@ class Reporter:
                 prose = ideas_in_prose(workspace.source(workspace.head()), waiting)
         return next((idea for idea in waiting if idea.removes or idea not in prose), None)
 
-    async def _message(self, night: WakeUpReport, *, with_chart: bool, heading: str = "") -> Message:
+    def _message(self, night: WakeUpReport, heading: str = "") -> Message:
         assert night.run is not None
         best = night.report.best_number
         changed = (night.start, best) if best is not None and best != night.start else None
         message = report_message(night, zone=self.zone, heading=heading)
-        message = replace(message, buttons=report_buttons(night.run.state, changed=changed))
-        if with_chart and night.rows:
-            try:
-                chart = await chart_of(night.run, night.rows, drawing=self.drawing)
-                return replace(message, attachments=(chart,))
-            except ChartError as error:  # the report is useful without
-                log.warning("%s", error)
-        return message
+        return replace(message, buttons=report_buttons(night.run.state, changed=changed))
+
+    async def _charts(self, night: WakeUpReport) -> tuple[Attachment, ...]:
+        assert night.run is not None
+        try:
+            return (await chart_of(night.run, night.rows, drawing=self.drawing),) if night.rows else ()
+        except ChartError as error:  # the report is useful without
+            log.warning("%s", error)
+            return ()

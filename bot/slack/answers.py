@@ -12,7 +12,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import AllowList, Role, Sender
 from bot.commands.table import VISIBLE, find_command, with_run
-from bot.slack.requests import VERBS, Asked
+from bot.slack.requests import VERBS, AskedOnSlack
 from notifiers.channels.slack import (
     AS_THEY_ARE,
     SlackChannel,
@@ -47,7 +47,7 @@ class Answers:
 
     client: AsyncWebClient
 
-    async def show(self, asked: Asked, reply: Reply) -> None:
+    async def show(self, asked: AskedOnSlack, reply: Reply) -> None:
         """Show an answer.
 
         Raises:
@@ -72,7 +72,7 @@ class Answers:
         else:
             await self._say(asked, message)
 
-    async def show_blocks(self, asked: Asked, rendered: Rendered) -> None:
+    async def show_blocks(self, asked: AskedOnSlack, rendered: Rendered) -> None:
         """Show something to the person who asked, and to nobody else."""
         if asked.response_url:
             await self._respond(asked, rendered, response_type="ephemeral", replace_original=False)
@@ -80,7 +80,7 @@ class Answers:
             await self._post_ephemeral(asked, rendered)
 
     @asynccontextmanager
-    async def shows_work(self, asked: Asked) -> AsyncIterator[None]:
+    async def shows_work(self, asked: AskedOnSlack) -> AsyncIterator[None]:
         """Show where the answer will be that it takes a while, until that is there.
 
         The message is one that all see: what only one person sees cannot be taken back. In a channel that the
@@ -106,7 +106,7 @@ class Answers:
                     if sign:
                         await self.client.chat_delete(channel=place, ts=sign)
 
-    async def _replace(self, asked: Asked, message: Message, *, for_all: bool) -> None:
+    async def _replace(self, asked: AskedOnSlack, message: Message, *, for_all: bool) -> None:
         if asked.ephemeral and for_all:  # what all must see does not fit in what one person sees
             await self._say(asked, message)
             await self._take_back(asked)
@@ -116,7 +116,7 @@ class Answers:
         except RefusedError:  # it is ephemeral, or in a channel that the bot is not in
             await self._respond(asked, render(message, note=asked.note), replace_original=True)
 
-    async def _whisper(self, asked: Asked, message: Message, *, share: str = "") -> None:
+    async def _whisper(self, asked: AskedOnSlack, message: Message, *, share: str = "") -> None:
         async def show(pictures: Sequence[Picture]) -> None:
             left_out = len(message.attachments) > len(pictures) or render(message).file
             note = _SHARED_WHOLE if share and left_out else ""
@@ -133,7 +133,7 @@ class Answers:
                 raise
             await show(())  # the bot is not in the channel
 
-    async def _post_ephemeral(self, asked: Asked, rendered: Rendered) -> None:
+    async def _post_ephemeral(self, asked: AskedOnSlack, rendered: Rendered) -> None:
         async def post(**content: Any) -> None:
             await self.client.chat_postEphemeral(
                 channel=asked.request.sender.place,
@@ -144,7 +144,7 @@ class Answers:
 
         await blocks_or_text(post, rendered)
 
-    async def _say(self, asked: Asked, message: Message) -> None:
+    async def _say(self, asked: AskedOnSlack, message: Message) -> None:
         try:
             await self._channel(asked).send(message, reply_to=self._thread(asked), note=asked.note)
         except RefusedError:
@@ -154,11 +154,11 @@ class Answers:
             shown = render(message, note=asked.note)
             await self._respond(asked, shown, response_type="in_channel", replace_original=False)
 
-    async def _take_back(self, asked: Asked) -> None:
+    async def _take_back(self, asked: AskedOnSlack) -> None:
         with suppress(ChannelError):
             await respond(asked.response_url, {"delete_original": True})
 
-    async def _respond(self, asked: Asked, rendered: Rendered, **kind: Any) -> None:
+    async def _respond(self, asked: AskedOnSlack, rendered: Rendered, **kind: Any) -> None:
         if asked.thread:
             kind["thread_ts"] = asked.thread
 
@@ -167,10 +167,10 @@ class Answers:
 
         await blocks_or_text(post, rendered)
 
-    def _thread(self, asked: Asked) -> str:
+    def _thread(self, asked: AskedOnSlack) -> str:
         return asked.thread or ("" if asked.private or asked.ephemeral else asked.message)
 
-    def _channel(self, asked: Asked) -> SlackChannel:
+    def _channel(self, asked: AskedOnSlack) -> SlackChannel:
         return SlackChannel(client=self.client, channel_id=asked.request.sender.place)
 
 

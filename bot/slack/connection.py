@@ -46,7 +46,7 @@ _BAD_TOKEN = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class SlackPace:
     """How long things may take on Slack, in seconds."""
 
     ping: float = 10.0  # from one ping to the next
@@ -69,7 +69,7 @@ def rejected(setting: str, wanted: str) -> Iterator[None]:
         raise UserError(f"Slack does not accept {setting} ({error.word}): it must be {wanted}.") from None
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)  # which would show tokens
 class SocketLine:
     """Brings Slack's requests to `app` over a WebSocket that is watched: it can look alive and be deaf.
 
@@ -81,7 +81,7 @@ class SocketLine:
     app: AsyncApp
     client: AsyncWebClient
     app_token: str
-    pace: Pace
+    pace: SlackPace
 
     def __post_init__(self) -> None:
         self._socket: SocketModeClient | None = None
@@ -179,7 +179,7 @@ async def _close(client: SocketModeClient, *, seconds: float) -> None:
     await client.aiohttp_client_session.close()
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)  # which would show tokens
 class HttpLine:
     """Serves `PATH` on `host` and `port`; what is not signed by Slack within five minutes gets 401.
 

@@ -19,11 +19,12 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.commands.access import AllowList, Role
 from bot.front import Answer, CommandQueue, FrontHealth, keep_connected, show_answer
+from bot.slack import requests
 from bot.slack.answers import WORKING, Answers, menu, turned_away
-from bot.slack.connection import HttpLine, Pace, SocketLine, rejected
+from bot.slack.connection import HttpLine, SlackPace, SocketLine, rejected
 from bot.slack.home import Home
 from bot.slack.modals import Modals
-from bot.slack.requests import MENU, Asked, from_command, from_event, from_opening, from_press, from_shortcut
+from bot.slack.requests import MENU, AskedOnSlack
 from notifiers.channels.slack import slack_errors
 from notifiers.message import ChannelError, Message, Reply
 
@@ -33,7 +34,7 @@ _ANY = re.compile("")
 _REMEMBERED = 100  # requests of strangers, so that none is told twice
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)  # which would show tokens
 class SlackFront:
     """Turns what people do on Slack into requests, and shows what `answer` says to them.
 
@@ -50,7 +51,7 @@ class SlackFront:
     app_token: str = ""
     signing_secret: str = ""
     listen: tuple[str, int] | None = None
-    pace: Pace = field(default_factory=Pace)
+    pace: SlackPace = field(default_factory=SlackPace)
 
     def __post_init__(self) -> None:
         self._me: AuthorizeResult | None = None
@@ -131,9 +132,9 @@ class SlackFront:
             request_verification_enabled=False,  # `HttpLine` does it
             logger=logger,
         )
-        app.command(_ANY)(self._listener(from_command))
-        app.action(_ANY)(self._listener(from_press))
-        app.shortcut(_ANY)(self._listener(from_shortcut))
+        app.command(_ANY)(self._listener(requests.from_command))
+        app.action(_ANY)(self._listener(requests.from_press))
+        app.shortcut(_ANY)(self._listener(requests.from_shortcut))
         app.view(_ANY)(self._on_form)
         app.event(_ANY)(self._on_event)  # all, because Slack sends again what nobody listens to
         return app
@@ -143,7 +144,7 @@ class SlackFront:
         assert self._me is not None  # before, no line is served
         return self._me
 
-    def _listener(self, read: Callable[..., Asked | None]) -> Callable[..., Awaitable[None]]:
+    def _listener(self, read: Callable[..., AskedOnSlack | None]) -> Callable[..., Awaitable[None]]:
         async def listen(ack: AsyncAck, body: dict[str, Any]) -> None:
             await ack()
             self._begin(read(body, now=time.time()))
@@ -154,16 +155,16 @@ class SlackFront:
         await self._modals.submit(ack, body, now=time.time())
 
     async def _on_event(self, body: dict[str, Any]) -> None:
-        if visitor := from_opening(body):
+        if visitor := requests.from_opening(body):
             self._queue.begin(self._home.opened(visitor))
         else:
-            self._begin(from_event(body, me=self._identity.bot_user_id or "", now=time.time()))
+            self._begin(requests.from_event(body, me=self._identity.bot_user_id or "", now=time.time()))
 
-    def _begin(self, asked: Asked | None) -> None:
+    def _begin(self, asked: AskedOnSlack | None) -> None:
         if asked is not None:
             self._queue.begin(self._obey(asked))
 
-    async def _obey(self, asked: Asked) -> None:
+    async def _obey(self, asked: AskedOnSlack) -> None:
         role = self.allowed.role_of(asked.request.sender)
         if asked.request.text == MENU and role is not None:
             await self._show(asked, Reply(menu(role)))
@@ -183,7 +184,7 @@ class SlackFront:
             async with self._answers.shows_work(asked):
                 await self._show_result(asked, task)
 
-    async def _show_result(self, asked: Asked, task: asyncio.Task[Reply | None]) -> None:
+    async def _show_result(self, asked: AskedOnSlack, task: asyncio.Task[Reply | None]) -> None:
         await asyncio.wait({task})
         if task.cancelled() or task.exception() is not None:
             return  # the queue has logged it
@@ -192,13 +193,13 @@ class SlackFront:
         elif self.allowed.role_of(asked.request.sender) is None:
             await self._turn_away(asked)
 
-    async def _show(self, asked: Asked, reply: Reply) -> None:
+    async def _show(self, asked: AskedOnSlack, reply: Reply) -> None:
         if asked.at_home:
             await self._home.show(asked, reply)
         else:
             await show_answer(lambda: self._answers.show(asked, reply), asked.request, self.pace.answer)
 
-    async def _turn_away(self, asked: Asked) -> None:
+    async def _turn_away(self, asked: AskedOnSlack) -> None:
         """Tell a stranger of this workspace whom to ask, once for each request."""
         ours = asked.team in ("", self._identity.team_id)
         listed = self.allowed.users or self.allowed.places

@@ -17,7 +17,7 @@ from bot.commands.access import AllowList, Request, Role, Sender
 from bot.commands.table import pressable
 from bot.front import Answer
 from bot.slack.answers import menu, turned_away
-from bot.slack.requests import HOME, NAME, VERBS, Asked
+from bot.slack.requests import HOME, NAME, VERBS, AskedOnSlack
 from loop.files import place
 from loop.process.worker import in_thread
 from notifiers.channels.slack import SlackRefusedError, delete_picture, slack_errors, upload_picture
@@ -83,7 +83,7 @@ class Home:
         await in_thread(self._keep, {tab.sender: tab.opened_at for tab in self._tabs.values()})
         await self._draw(sender)
 
-    async def show(self, asked: Asked, reply: Reply) -> None:
+    async def show(self, asked: AskedOnSlack, reply: Reply) -> None:
         """Show an answer in the tab whose button was pressed."""
         sender = asked.request.sender
         tab = self._tabs.setdefault(sender.user, _Tab(sender, time.time()))

@@ -16,7 +16,7 @@ from bot.commands.access import Request, Sender
 from bot.commands.inbox import FAILED
 from bot.commands.table import find_command
 from bot.front import Answer
-from bot.slack.requests import HOME, NAME, VERBS, Asked, person
+from bot.slack.requests import HOME, NAME, VERBS, AskedOnSlack, person
 from loop.proposers.people import IDEA_CHARACTERS
 from loop.text import one_line
 from notifiers.channels.slack import SlackRefusedError, slack_errors
@@ -51,10 +51,10 @@ class Modals:
     _: KW_ONLY
     answer: Answer
     begin: Begin
-    show: Callable[[Asked, Reply], Awaitable[None]]
+    show: Callable[[AskedOnSlack, Reply], Awaitable[None]]
     ack_seconds: float
 
-    async def open(self, asked: Asked) -> bool:
+    async def open(self, asked: AskedOnSlack) -> bool:
         """Open the form of a command within the three seconds that Slack gives; False where it does not.
 
         None is opened, and that is shown, where a run takes no ideas.
@@ -126,7 +126,7 @@ def _result(task: asyncio.Task[Reply | None]) -> Reply | None:
     return task.result()
 
 
-def from_submission(body: Mapping[str, Any], *, now: float) -> Asked:
+def from_submission(body: Mapping[str, Any], *, now: float) -> AskedOnSlack:
     """Return the command that a form stands for, asked where the form was asked for."""
     view = body["view"]
     about = json.loads(view["private_metadata"])
@@ -136,7 +136,7 @@ def from_submission(body: Mapping[str, Any], *, now: float) -> Asked:
     rest = " ".join(filter(None, (value, chosen.get("value"), "go")))
     text = f"/idea {value}" if view["callback_id"] == "idea" else f"/start_run {rest}"
     sender = Sender(NAME, user, about["place"], name, topic=about["topic"])
-    return Asked(
+    return AskedOnSlack(
         Request(sender, text.strip(), f"slack:{body['trigger_id']}", now, about["message"]),
         thread=about["thread"],
         note=f"{name}: {text}",
@@ -149,7 +149,7 @@ def _typed_in(body: Mapping[str, Any]) -> str:
     return str(body["view"]["state"]["values"][FIELD][FIELD].get("value") or "")
 
 
-def _metadata(asked: Asked) -> str:
+def _metadata(asked: AskedOnSlack) -> str:
     sender = asked.request.sender
     about = {
         "place": sender.place,

@@ -26,7 +26,7 @@ _LINK = re.compile(r"<((?:https?|ftp|mailto|tel):[^\s|<>]+)(?:\|([^<>]*))?>")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedOnSlack:
     """A request, and what its answer needs to know.
 
     `message` is the one that asks, or whose button was pressed, empty for a slash command;
@@ -68,13 +68,13 @@ class Asked:
         return self.request.sender.topic == HOME
 
 
-def from_command(body: Mapping[str, Any], *, now: float) -> Asked:
+def from_command(body: Mapping[str, Any], *, now: float) -> AskedOnSlack:
     """Return what a slash command asks; Slack does not say when it was given, so it was `now`."""
     user, place, trigger = str(body["user_id"]), str(body["channel_id"]), str(body["trigger_id"])
     name = str(body.get("user_name") or user)
     text = command_text(str(body.get("text", "")))
     request = Request(Sender(NAME, user, place, name), text, f"slack:{trigger}", now)
-    return Asked(
+    return AskedOnSlack(
         request,
         note=f"{name}: {text}",
         response_url=str(body["response_url"]),
@@ -83,7 +83,7 @@ def from_command(body: Mapping[str, Any], *, now: float) -> Asked:
     )
 
 
-def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
+def from_press(body: Mapping[str, Any], *, now: float) -> AskedOnSlack | None:
     """Return what the press of a button under a message or in the Home tab asks, None for any other."""
     action, container, view = body["actions"][0], body["container"], body.get("view") or {}
     at_home = view.get("type") == "home"
@@ -94,7 +94,7 @@ def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
     place = str(view["private_metadata"] if at_home else container["channel_id"])
     text, run = without_run(command_text(str(action["value"])))
     shared = action["action_id"] == SHARE
-    return Asked(
+    return AskedOnSlack(
         Request(
             Sender(NAME, user, place, name, topic=HOME if at_home else ""),
             text,
@@ -115,7 +115,7 @@ def from_press(body: Mapping[str, Any], *, now: float) -> Asked | None:
     )
 
 
-def from_shortcut(body: Mapping[str, Any], *, now: float) -> Asked | None:
+def from_shortcut(body: Mapping[str, Any], *, now: float) -> AskedOnSlack | None:
     """Return the idea that the text of a message is, None for another shortcut."""
     if body.get("callback_id") != TRY_THIS or "message" not in body:
         return None
@@ -123,7 +123,7 @@ def from_shortcut(body: Mapping[str, Any], *, now: float) -> Asked | None:
     place, message, trigger = str(body["channel"]["id"]), body["message"], str(body["trigger_id"])
     thread = str(message.get("thread_ts") or message["ts"])
     text = command_text(f"idea {message.get('text') or ''}")
-    return Asked(
+    return AskedOnSlack(
         Request(Sender(NAME, user, place, name), text, f"slack:{trigger}", now, thread),
         message=str(message["ts"]),
         thread=thread,
@@ -150,7 +150,7 @@ def person(body: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(user["id"]), str(name), str(user.get("team_id") or (body.get("team") or {}).get("id") or "")
 
 
-def from_event(body: Mapping[str, Any], *, me: str, now: float) -> Asked | None:
+def from_event(body: Mapping[str, Any], *, me: str, now: float) -> AskedOnSlack | None:
     """Return what a message asks, None where it is not meant for the bot, whose user id is `me`.
 
     Meant for it is what begins with its mention or with `!verb`, and everything in a private chat. A mention
@@ -178,7 +178,7 @@ def from_event(body: Mapping[str, Any], *, me: str, now: float) -> Asked | None:
         replied_to=thread,
     )
     team = str(event.get("user_team") or event.get("team") or "")
-    return Asked(request, message=ts, thread=thread, team=team)
+    return AskedOnSlack(request, message=ts, thread=thread, team=team)
 
 
 def command_text(text: str) -> str:

@@ -99,8 +99,7 @@ class Pulse:
         self._heard_at = time.monotonic()
         self.last_seen = time.time()
         self.connected = True
-        if self._heard_at - self._conflict_at > CONFLICT_MEMORY:
-            self.error = ""
+        self.error = "" if self._heard_at - self._conflict_at > CONFLICT_MEMORY else CONFLICT
 
 
 class TokenRefusedError(UnreachableError):
@@ -108,7 +107,7 @@ class TokenRefusedError(UnreachableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class TelegramPace:
     """How long things may take on Telegram, in seconds."""
 
     poll: float = 25.0  # that Telegram holds a request open until there is something to say
@@ -160,7 +159,7 @@ Receive: TypeAlias = Callable[[Update, User, bool], Coroutine[Any, Any, None]]
 """Gets an update, the bot's own user, and whether the update may have waited for the bot."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)  # which would show tokens
 class Line:
     """An application of python-telegram-bot with connections of its own, which `receive` gets updates from.
 
@@ -171,7 +170,7 @@ class Line:
     base_url: str
     receive: Receive
     pulse: Pulse
-    pace: Pace
+    pace: TelegramPace
     webhook: Webhook | None
 
     def __post_init__(self) -> None:

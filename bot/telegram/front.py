@@ -19,8 +19,8 @@ from telegram.ext import ExtBot
 from bot.commands.access import Request, Role, Sender
 from bot.commands.table import USUAL, VISIBLE, find_command
 from bot.front import Answer, CommandQueue, FrontHealth, keep_connected, show_answer
-from bot.telegram.connection import Line, Pace, Pulse, TokenRefusedError, Webhook
-from bot.telegram.updates import Asked, asked_in
+from bot.telegram.connection import Line, Pulse, TelegramPace, TokenRefusedError, Webhook
+from bot.telegram.updates import AskedOnTelegram, asked_in
 from loop.errors import UserError
 from loop.files import LockedError, lock
 from notifiers.channels.telegram import Keys, TelegramChannel
@@ -66,7 +66,7 @@ def said_of(reply: Reply | None) -> Said | None:
     return Said(message.text, stays=reply.refused)
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)  # which would show tokens
 class TelegramFront:
     """Turns what people do on Telegram into requests, and shows what `answer` says to them.
 
@@ -84,7 +84,7 @@ class TelegramFront:
     places: Places = field(default_factory=Places)
     webhook: Webhook | None = None
     keyboard: bool = False
-    pace: Pace = field(default_factory=Pace)
+    pace: TelegramPace = field(default_factory=TelegramPace)
 
     def __post_init__(self) -> None:
         self._has_keys: set[str] = set()  # private chats, since this process started
@@ -179,7 +179,7 @@ class TelegramFront:
         self._queue.put(place, partial(self._obey_press, asked, said, shown))
 
     async def _obey_press(
-        self, asked: Asked, said: asyncio.Future[Said | None], shown: asyncio.Task[bool | None]
+        self, asked: AskedOnTelegram, said: asyncio.Future[Said | None], shown: asyncio.Task[bool | None]
     ) -> None:
         if said.done() and await shown is None:
             asked = replace(asked, request=replace(asked.request, sent_at=asked.shown_at))
@@ -192,19 +192,19 @@ class TelegramFront:
             if reply is not None:
                 await self._show_answer(asked, reply)
 
-    async def _obey(self, asked: Asked) -> None:
+    async def _obey(self, asked: AskedOnTelegram) -> None:
         async with self._shows_work(asked):
             reply = await self.answer(asked.request)
             if reply is not None:
                 await self._show_answer(asked, reply)
 
-    async def _show_answer(self, asked: Asked, reply: Reply) -> None:
+    async def _show_answer(self, asked: AskedOnTelegram, reply: Reply) -> None:
         channel, keys = self._channel(asked), self._keys(asked.request, reply)
         if keys is not None:
             reply = replace(reply, message=replace(reply.message, buttons=()))
         await show_answer(lambda: _show(channel, asked, reply, keys), asked.request, self.pace.answer)
 
-    def _channel(self, asked: Asked) -> TelegramChannel:
+    def _channel(self, asked: AskedOnTelegram) -> TelegramChannel:
         place = int(asked.request.sender.place)
         return TelegramChannel(bot=self.bot, chat_id=place, topic_id=asked.topic, places=self.places)
 
@@ -227,7 +227,7 @@ class TelegramFront:
         return ReplyKeyboardMarkup(rows, resize_keyboard=True, is_persistent=True)
 
     @asynccontextmanager
-    async def _shows_work(self, asked: Asked) -> AsyncIterator[None]:
+    async def _shows_work(self, asked: AskedOnTelegram) -> AsyncIterator[None]:
         """Show that we type or upload while a command takes long; strangers see nothing."""
         action = LONG_COMMANDS.get(asked.request.text.partition(" ")[0].removeprefix("/").lower())
         if self.role_of(asked.request.sender) is None:
@@ -278,7 +278,7 @@ async def _show_work(channel: TelegramChannel, action: ChatAction, *, after: flo
         await asyncio.sleep(pause)
 
 
-async def _show(channel: TelegramChannel, asked: Asked, reply: Reply, keys: Keys | None) -> None:
+async def _show(channel: TelegramChannel, asked: AskedOnTelegram, reply: Reply, keys: Keys | None) -> None:
     message = reply.message
     if reply.replaces and asked.press:
         try:

@@ -16,7 +16,7 @@ NAME = "telegram"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedOnTelegram:
     """A request, and what is needed to answer it where it was made.
 
     `press` is the id of the button press, empty for a message. Telegram does not say when a button was
@@ -29,7 +29,7 @@ class Asked:
     shown_at: float = 0.0
 
 
-def asked_in(update: Update, *, me: User, now: float, places: Places) -> Asked | None:
+def asked_in(update: Update, *, me: User, now: float, places: Places) -> AskedOnTelegram | None:
     """Return what an update asks of the bot `me`, None where it asks nothing.
 
     That is: edited messages, what people in a group say to each other, commands for other bots, and what
@@ -56,7 +56,7 @@ def asked_in(update: Update, *, me: User, now: float, places: Places) -> Asked |
         spot.message_id(message),
         replied_to=spot.message_id(answered) if answered else "",
     )
-    return Asked(request, spot.topic)
+    return AskedOnTelegram(request, spot.topic)
 
 
 def _answered(message: TelegramMessage, me: User) -> TelegramMessage | None:
@@ -67,7 +67,7 @@ def _answered(message: TelegramMessage, me: User) -> TelegramMessage | None:
     return answered if answered.from_user.id == me.id else None
 
 
-def _from_press(press: CallbackQuery, key: str, now: float, places: Places) -> Asked | None:
+def _from_press(press: CallbackQuery, key: str, now: float, places: Places) -> AskedOnTelegram | None:
     message = press.message
     if message is None or not press.data:
         return None
@@ -78,7 +78,7 @@ def _from_press(press: CallbackQuery, key: str, now: float, places: Places) -> A
     sender = spot.sender(str(user.id), user.full_name)
     text, run = without_run(press.data)
     asked = Request(sender, text, key, now, spot.message_id(message), pressed=True, run=run)
-    return Asked(asked, spot.topic, press.id, shown.timestamp())
+    return AskedOnTelegram(asked, spot.topic, press.id, shown.timestamp())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,7 @@ from loop.evaluation.noise import BEYOND, Noise, in_sigmas
 from loop.evidence import Certified
 from loop.experiment import Goal
 
-MOST_PAIRS = 6
-"""Beyond these the interval hardly narrows: the time is better spent on leaving keeps out."""
-
+MOST_PAIRS = 6  # beyond these the interval hardly narrows: the time is better spent on leaving keeps out
 # The 97.5 % quantile of Student's t for 1, 2, 3, … degrees of freedom.
 _STUDENT = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145),

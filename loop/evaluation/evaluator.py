@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import secrets
 import shutil
 import sys
@@ -85,7 +86,7 @@ def command_of(
     """
     words = setting or (_PYTHONS[0], EVALUATOR)
     for word in words:
-        if word.endswith(".py") and not (project / word).is_file():
+        if word.endswith(".py") and not os.path.isfile(project / word):  # noqa: PTH113 - never raises
             raise UserError(f"EVALUATE: there is no {word} in the repository. Correct it in .env.")
     if words[0] not in _PYTHONS:
         return words

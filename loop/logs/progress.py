@@ -88,9 +88,7 @@ def _remaining(text: str) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-POINTS = 60
-"""Of a kept curve, at most."""
-
+POINTS = 60  # of a kept curve, at most
 _BYTES = 40 * POINTS  # of a kept curve, at most
 
 Curve: TypeAlias = tuple[tuple[float, float], ...]

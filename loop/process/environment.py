@@ -179,10 +179,10 @@ class Launcher:
         found = shutil.which(place if is_path else program, path=self.environ.get("PATH"))
         if found is None:
             where = "in the repository" if is_path else "on the PATH"
-            what = "executable" if is_path and place.exists() else where
+            what = "executable" if is_path and os.access(place, os.F_OK) else where
             raise UserError(f"TRAIN_COMMAND: {program} is not {what}. Correct it in .env.")
-        missing = [word for word in rest if word.endswith(".py") and not (project / word).is_file()]
-        if missing:
+        files = [word for word in rest if word.endswith(".py")]
+        if missing := [file for file in files if not os.path.isfile(project / file)]:  # noqa: PTH113 - never raises
             raise UserError(f"TRAIN_COMMAND: there is no {missing[0]} in the repository. Correct it in .env.")
         readable = readable_for(Path(found))
         return Launch(self._override, tuple(path for path in readable if not path.is_relative_to(project)))

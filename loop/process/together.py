@@ -160,13 +160,13 @@ def wait(programs: Programs, deadline: float, usage: Usage, wake: int) -> str:
 
 
 def is_ending(pid: int) -> bool:
-    """Tell whether a process is on its way out, or waits to be reaped."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib takes long to import
-            flags = int(file.read().rpartition(b")")[2].split()[6])
-    except OSError:  # it has ended, or there is no /proc
-        return False
-    return bool(flags & PF_EXITING)
+    """Tell whether all threads of a process are on their way out, or the process waits to be reaped."""
+    flags = []
+    with suppress(OSError):  # it has ended, or there is no /proc
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - pathlib takes long to import
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:  # noqa: PTH123
+                flags.append(int(file.read().rpartition(b")")[2].split()[6]))
+    return bool(flags) and all(each & PF_EXITING for each in flags)
 
 
 def main() -> None:

@@ -17,9 +17,7 @@ from difflib import get_close_matches
 from loop.errors import UserError
 from loop.program.constants import syntax_tree
 
-LIMIT = 200_000
-"""The size in bytes from which on a program is refused; ours has 23,000."""
-
+LIMIT = 200_000  # the size in bytes from which on a program is refused; ours has 23,000
 _SHOWN = 20  # lines of the program at most in an error
 _AROUND = 2  # lines shown before and after the closest ones
 _WIDTH = 160  # characters of such a line

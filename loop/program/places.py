@@ -13,9 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TypeAlias
 
-Found: TypeAlias = tuple[str, ast.expr]
-"""A name, and the expression that it is set to."""
-
+Found: TypeAlias = tuple[str, ast.expr]  # a name, and the expression that it is set to
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _SETTINGS = re.compile(
     r"(?:conf|cfg|args|arguments|params|parameters|hparams|hyper|settings|options|defaults)\w*\Z"

@@ -38,8 +38,7 @@ log = logging.getLogger(__name__)
 BACKOFF = (60.0, 300.0, 900.0)
 """Seconds before a model is called again after its first, second, … failure in a row; the last for ever."""
 
-PAUSE = 300.0
-"""Seconds before a model whose proposals were all rejected is asked for one of its own again."""
+PAUSE = 300.0  # seconds before a model whose proposals were all rejected is asked for one of its own again
 
 
 class ModelState(StrEnum):
@@ -180,9 +179,7 @@ def budget_spent(account: Account, price: float, *, pauses: bool) -> str:
     return f"{account}{rest}; continuing with the search"
 
 
-RETRIES = 3
-"""How often a model is called again whose proposal was rejected, or made no program."""
-
+RETRIES = 3  # how often a model is called again whose proposal was rejected, or made no program
 _REASONS = 5  # of a refusal that are said
 
 Check: TypeAlias = Callable[[Proposal, Context], str | None]

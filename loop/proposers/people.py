@@ -22,12 +22,8 @@ from loop.store.experiments import Idea, IdeaBox, Wished
 
 log = logging.getLogger(__name__)
 
-NAME = "ideas.md"
-"""In the user's own checkout. Also the author of the ideas."""
-
-IDEA_CHARACTERS = 1000
-"""Where an idea is cut, from a file or a chat."""
-
+NAME = "ideas.md"  # in the user's own checkout; also the author of the ideas
+IDEA_CHARACTERS = 1000  # where an idea is cut, from a file or a chat
 _BYTES = 100_000
 _HIDDEN = re.compile(
     r"<!--.*?(?:-->|\Z)"

@@ -17,8 +17,7 @@ from loop.store.experiments import Idea, Row, Wished
 STUCK_AFTER = 15
 """Decided experiments without a keep after which a run is stuck. Published nights keep one of six."""
 
-EVERY = 3
-"""Experiments for which a search mode stays before the next one has its turn."""
+EVERY = 3  # experiments for which a search mode stays before the next one has its turn
 
 
 class ProposalError(UserError):

@@ -37,12 +37,8 @@ from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
-TRIES = 3
-"""How often an idea may make a model unavailable that had answered before; then it is given up."""
-
-REPAIRS = 2
-"""Repairs of one idea before it is dropped."""
-
+TRIES = 3  # how often an idea may make a model unavailable that had answered before; then it is given up
+REPAIRS = 2  # repairs of one idea before it is dropped
 STATE_EVERY = 3
 """In one of so many turns a model is told what the search has learnt (Centaur, arXiv 2603.24647: 30 %)."""
 

@@ -162,9 +162,9 @@ def read_ledger(
     It begins with the run, or later, at `since`. All its `experiments` need not be read where they were; of
     one that is among them twice the later counts.
     """
-    if experiments is None:
-        experiments = [*journal.undecided(run.id), *read_rows(journal, run.id)]
     events = events_of(journal, run.id, (*_BEGINS, *_ENDS, *_OF_THE_RUN))
+    if experiments is None:  # read after the events: of each that these tell of something is known
+        experiments = [*journal.undecided(run.id), *read_rows(journal, run.id)]
     states = [event for event in events if event.kind is EventKind.RUN_STATE]
     over = states and states[-1].data["state"] in (RunState.STOPPED, RunState.DONE)
     return ledger(
@@ -270,8 +270,8 @@ def _attempts(
         if began is None:
             if event.kind in _BEGINS:
                 began = sure_until = at
-        elif event.kind is EventKind.MEASURED and event.number is not None:
-            sure += _measured(experiments[event.number], began, at)
+        elif event.kind is EventKind.MEASURED and (trained := experiments.get(event.number or 0)):
+            sure += _measured(trained, began, at)  # else it was begun since they were read
             began = None
         elif event.kind is EventKind.REPEATED:
             sure += _measured(_repeated(event.data), began, at)

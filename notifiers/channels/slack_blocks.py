@@ -26,8 +26,7 @@ _ROWS = 35  # with the blocks of text and pictures fewer than the 50 that a mess
 _PICTURES = 5
 HALF_ENTITY = re.compile(r"&[a-z]{0,3}$")
 
-SHARE = "share"
-"""The action of the button that shows everybody what only one person sees."""
+SHARE = "share"  # the action of the button that shows everybody what only one person sees
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,12 +45,8 @@ CAPTION_UNITS = 1024
 LABEL_CHARACTERS = 64
 TITLE_CHARACTERS = 128  # of a topic
 
-PAGES = 2
-"""A text that needs more messages than this goes as a file."""
-
-UPLOAD_TRIES = 3
-"""After so many uploads that failed with the network, the text goes without its file."""
-
+PAGES = 2  # a text that needs more messages than this goes as a file
+UPLOAD_TRIES = 3  # after so many uploads that failed with the network, the text goes without its file
 EMPTY = "(empty)"
 REST_IS_IN_FILE = "… (all of it is in the file)"
 CUT = "…"

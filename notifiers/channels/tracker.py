@@ -20,9 +20,7 @@ log = logging.getLogger(__name__)
 SERVICES = ("trackio", "wandb")
 """The supported services, by the names of their packages; both have the same functions."""
 
-EVENTS = 500
-"""How many events are read at once."""
-
+EVENTS = 500  # how many events are read at once
 _SETTINGS = ("WANDB_", "TRACKIO_", "HF_")  # what their own environment variables begin with
 
 

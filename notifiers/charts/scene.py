@@ -18,9 +18,7 @@ from loop.store.experiments import Row
 from loop.text import one_line
 from notifiers.text.report import GAINS, headline_of, visible_gains
 
-EXPERIMENT = "experiment"
-"""The axis of experiments by their numbers."""
-
+EXPERIMENT = "experiment"  # the axis of experiments by their numbers
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _HUGE = 1e100  # a larger value is drawn as this one, so that differences stay finite
 _FEW = 4  # others say too little about what is usual
@@ -35,8 +33,7 @@ _ON_PLATEAU = 0.9  # of the values
 Point = tuple[float, float]
 """Where an experiment stands on the axis, by its number or its time, and its value."""
 
-Tick = tuple[float, str]
-"""Where a label of an axis stands, and the label."""
+Tick = tuple[float, str]  # where a label of an axis stands, and the label
 
 
 class ChartError(Exception):

@@ -29,19 +29,14 @@ from notifiers.text.notification import Notification, Topic, buttons_under, read
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN = 60.0
-"""Seconds after which what is held is looked at again: the morning comes without an event."""
-
-LONG_WAIT = 30.0
-"""A platform that wants to be left alone for so many seconds is in trouble."""
-
+LOOK_AGAIN = 60.0  # seconds after which what is held is looked at again: the morning comes without an event
+LONG_WAIT = 30.0  # a platform that wants to be left alone for so many seconds is in trouble
 EVENTS = 5000
 HELD = 1000
 REASON = 200  # characters of a platform's reason
 """How many events and how many held notifications are looked at in one go."""
 
-FEW = 5
-"""More notifications than this, once the oldest is `STALE` seconds old, are sent in one message."""
+FEW = 5  # more notifications than this, once the oldest is `STALE` seconds old, are sent in one message
 STALE = 300.0
 HOUR = 3600.0
 

@@ -24,9 +24,7 @@ from notifiers.text.status import card
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 10.0
-"""Seconds between two looks at the runs, and so at least between two edits."""
-
+INTERVAL = 10.0  # seconds between two looks at the runs, and so at least between two edits
 _LIVELY = frozenset({RunState.RUNNING, RunState.PAUSING, RunState.PAUSED})
 
 

@@ -18,9 +18,7 @@ from loop.store.journal import Journal
 from loop.store.outbox import read_preferences, write_preferences
 from notifiers.text.notification import Notification, Topic
 
-MOST = 100
-"""The largest N of `every N`."""
-
+MOST = 100  # the largest N of `every N`
 _HOURS = re.compile(r"(\d{1,2}:\d\d)\s*[-–]\s*(\d{1,2}:\d\d)(?:\s+(\S+))?")
 
 
@@ -154,12 +152,18 @@ def _zone(name: str) -> ZoneInfo:
         raise ValueError("must name a time zone such as Europe/Berlin") from None
 
 
-_ORDERED = {Loudness.ON: Decision.SEND, Loudness.SILENT: Decision.SILENT, Loudness.OFF: Decision.MUTE}
-
-
 def _by_preference(news: Notification, preferences: Preferences) -> Decision:
-    if ordered := preferences.topics.get(news.topic):
-        return _ORDERED[ordered]
+    match preferences.topics.get(news.topic):
+        case Loudness.ON:
+            return Decision.SEND
+        case Loudness.SILENT:
+            return Decision.SILENT
+        case Loudness.OFF:
+            return Decision.MUTE
+        case None:
+            pass
+        case ordered:
+            assert_never(ordered)
     usual = Decision.SEND if news.is_loud else Decision.SILENT
     if news.topic is Topic.QUARANTINE:
         return usual
@@ -234,7 +238,7 @@ def describe(
         until = datetime.fromtimestamp(preferences.muted_until, zone)
         muted = f"Muted until {until:%m-%d %H:%M}, but for calls"
     lines = [
-        f"You get: {_DIGESTS[preferences.verbosity].format(every=preferences.every)}",
+        f"You get: {_digests(preferences)}",
         f"Rings: {_ringing(preferences)}",
         f"Quiet hours: {preferences.quiet or 'none'}",
         *([muted] if muted else []),
@@ -246,15 +250,24 @@ def describe(
     return "\n".join(lines)
 
 
-_DIGESTS = {
-    Verbosity.ALL: "every experiment",
-    Verbosity.KEEPS: "experiments that were kept or are in quarantine",
-    Verbosity.BEST: "experiments with a new best, or in quarantine",
-    Verbosity.EVERY: "one message for every {every} experiments",
-    Verbosity.HOURLY: "experiments that were kept, and a line an hour about the others",
-    Verbosity.MORNING: "the wake-up report, the end of a run, a pause and what needs you",
-    Verbosity.SILENT: "every experiment",
-}
+def _digests(preferences: Preferences) -> str:
+    match preferences.verbosity:
+        case Verbosity.ALL | Verbosity.SILENT:
+            return "every experiment"
+        case Verbosity.KEEPS:
+            return "experiments that were kept or are in quarantine"
+        case Verbosity.BEST:
+            return "experiments with a new best, or in quarantine"
+        case Verbosity.EVERY:
+            return f"one message for every {preferences.every} experiments"
+        case Verbosity.HOURLY:
+            return "experiments that were kept, and a line an hour about the others"
+        case Verbosity.MORNING:
+            return "the wake-up report, the end of a run, a pause and what needs you"
+        case _:
+            assert_never(preferences.verbosity)
+
+
 _DIGESTS_THAT_RING = {
     Verbosity.ALL: "keeps, the first of several crashes",
     Verbosity.EVERY: "a message with a keep",

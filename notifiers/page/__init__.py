@@ -29,7 +29,7 @@ from loop.text import one_line
 from notifiers.charts.scene import make_scene
 from notifiers.page.drawing import draw_chart, draw_slices
 from notifiers.text.certainty import certainty_lines, effect_text
-from notifiers.text.report import LOST
+from notifiers.text.report import spent_text
 from notifiers.text.words import duration, money, with_minus
 
 _PARTS = Path(__file__).parent
@@ -41,7 +41,6 @@ _VALUE_CHARACTERS = 40  # of a constant
 _LISTED = 2_000  # experiments that have a line and a view of their own, beside those that were kept
 _MOVES = 16  # of constants, in the table of what mattered
 _SHORTENED = "… shortened; the rest is in the repository"
-_SPENT = {Spent.TRAINING: "training", Spent.OVERHEAD: "start-up and evaluation", **LOST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +187,15 @@ def _facts(content: Content) -> list[tuple[str, str]]:
 def _slices(ledger: Ledger) -> list[dict[str, object]]:
     slices: list[dict[str, object]] = []
     start = 0.0
-    for cause, label in _SPENT.items():
+    for cause in Spent:
         seconds = ledger.seconds[cause]
         share = seconds / ledger.total if ledger.total else 0.0
         if share:
-            part = {"cause": cause.value, "label": label, "spent": duration(seconds / ledger.lanes)}
+            part = {
+                "cause": cause.value,
+                "label": spent_text(cause),
+                "spent": duration(seconds / ledger.lanes),
+            }
             slices.append({**part, "start": start, "share": share})
         start += share
     return slices

@@ -16,7 +16,6 @@ from notifiers.message import Message
 from notifiers.text.certainty import certainty_text, sureness
 from notifiers.text.notification import Notification, summary_buttons
 from notifiers.text.words import (
-    PARTICIPLES,
     capital,
     changes_in,
     duration,
@@ -194,18 +193,21 @@ def retagged_text(old: str, new: str) -> str:
     return f"Run {old} is now {new}\nBranch: autoresearch/{new}"
 
 
-_TURNS = {
-    RunState.RUNNING: "resumed",
-    RunState.PAUSING: "is about to pause",
-    RunState.PAUSED: "paused",
-    RunState.DONE: "is done",
-    RunState.STOPPED: "stopped",
-}
-
-
 def _turn(data: Mapping[str, object]) -> str:
     """Return what became of a run: `paused by ada`."""
-    word = _TURNS[RunState(str(data["state"]))]
+    match RunState(str(data["state"])):
+        case RunState.RUNNING:
+            word = "resumed"
+        case RunState.PAUSING:
+            word = "is about to pause"
+        case RunState.PAUSED:
+            word = "paused"
+        case RunState.DONE:
+            word = "is done"
+        case RunState.STOPPED:
+            word = "stopped"
+        case state:
+            assert_never(state)
     facts = reason_in(data)
     return one_line(
         state_text(word, facts) if facts else _because(word, str(data.get("reason", ""))), _SENTENCE
@@ -322,7 +324,23 @@ def _counts(news: Sequence[Notification]) -> str:
 
 def _statuses(news: Sequence[Notification]) -> str:
     counts = Counter(experiment.status for experiment in _experiments(news))
-    return ", ".join(f"{counts[status]:,} {PARTICIPLES[status]}" for status in Status if counts[status])
+    return ", ".join(f"{counts[status]:,} {_participle(status)}" for status in Status if counts[status])
+
+
+def _participle(status: Status) -> str:
+    match status:
+        case Status.KEEP:
+            return "kept"
+        case Status.DISCARD:
+            return "discarded"
+        case Status.CRASH:
+            return "crashed"
+        case Status.SKIP:
+            return "skipped"
+        case Status.QUARANTINE:
+            return "in quarantine"
+        case _:
+            assert_never(status)
 
 
 def _best(news: Sequence[Notification]) -> list[str]:

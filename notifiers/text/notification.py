@@ -104,19 +104,6 @@ def _read_experiments(journal: Journal, events: Iterable[Event]) -> dict[tuple[i
     return {(one.run_id, one.number): one for experiments in found for one in experiments}
 
 
-_TOLD = {
-    Topic.RUN: (
-        *(EventKind.RUN_STARTED, EventKind.RUN_RETAGGED, EventKind.NOTED, EventKind.WISHED),
-        *(EventKind.ACCEPTED, EventKind.REJECTED, EventKind.CERTIFIED, EventKind.PRUNED),
-        *(EventKind.REPEATED, EventKind.REPEAT_GIVEN_UP),
-    ),
-    Topic.RECOVERY: (EventKind.RUN_RECOVERED, EventKind.INTERRUPTED, EventKind.REPEAT_PUT_BACK),
-    Topic.ATTENTION: (EventKind.NEEDS_ATTENTION, EventKind.REMINDED),
-    Topic.REPORT: (EventKind.WAKE_UP,),
-}
-"""What people are told of, beside verdicts and the states of a run; of some of it not always."""
-
-
 def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None:
     """Return what an event is about; None where people are not told of it."""
     match event.kind:
@@ -126,12 +113,46 @@ def topic_of(event: Event, experiment: Experiment | None = None) -> Topic | None
             # Told once it is paused; and a person who is called for the same cause is told by that.
             called = event.data.get("cause") in (Cause.BASELINE, Cause.BRANCH)
             return None if called or _state(event) is RunState.PAUSING else Topic.RUN
-        case EventKind.INTERRUPTED if not event.data.get("vanished"):
-            return None
         case EventKind.REPEATED | EventKind.REPEAT_GIVEN_UP | EventKind.REPEAT_PUT_BACK if not is_told(event):
             return None
+        case (
+            EventKind.RUN_STARTED
+            | EventKind.RUN_RETAGGED
+            | EventKind.NOTED
+            | EventKind.WISHED
+            | EventKind.ACCEPTED
+            | EventKind.REJECTED
+            | EventKind.CERTIFIED
+            | EventKind.PRUNED
+            | EventKind.REPEATED
+            | EventKind.REPEAT_GIVEN_UP
+        ):
+            return Topic.RUN
+        case EventKind.INTERRUPTED:
+            return Topic.RECOVERY if event.data.get("vanished") else None
+        case EventKind.RUN_RECOVERED | EventKind.REPEAT_PUT_BACK:
+            return Topic.RECOVERY
+        case EventKind.NEEDS_ATTENTION | EventKind.REMINDED:
+            return Topic.ATTENTION
+        case EventKind.WAKE_UP:
+            return Topic.REPORT
+        case (
+            EventKind.PROPOSED
+            | EventKind.COMMITTED
+            | EventKind.TRAINING
+            | EventKind.SKIP_REQUESTED
+            | EventKind.MEASURED
+            | EventKind.EVALUATED
+            | EventKind.RESTED
+            | EventKind.RESOLVED
+            | EventKind.REPEAT_ASKED
+            | EventKind.REPEAT_TRAINING
+            | EventKind.CERTIFYING
+            | EventKind.PRUNING
+        ):
+            return None
         case _:
-            return next((topic for topic, kinds in _TOLD.items() if event.kind in kinds), None)
+            assert_never(event.kind)
 
 
 def _state(event: Event) -> RunState | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
+from typing import assert_never
 
 from loop.experiment import Cost, RunState
 from loop.gain import change, is_visible, number, signed, step
@@ -27,31 +28,10 @@ from notifiers.text.words import (
     whole_changes,
 )
 
-WIDTH = 44
-"""Characters of a line on a phone; a screen has about 25 of them."""
-
-GAINS = 5
-"""How many of the largest gains are listed with their descriptions."""
-
+WIDTH = 44  # characters of a line on a phone; a screen has about 25 of them
+GAINS = 5  # how many of the largest gains are listed with their descriptions
 _SMALL = 0.005  # of the time; a smaller share is not worth a word
 _ENOUGH = 5  # experiments from which a rate means something
-LOST = {
-    Spent.PROPOSING: "gaps",  # between trainings: proposals, scores, git
-    Spent.CRASHED: "crashed",
-    Spent.INTERRUPTED: "interrupted",
-    Spent.WAITING: "paused",
-    Spent.BOT_DOWN: "bot down",
-    Spent.MACHINE_DOWN: "machine down",
-}
-"""What time went to beside trainings, their start-up and their evaluation."""
-
-_STATES = {
-    RunState.RUNNING: "Still running",
-    RunState.PAUSING: "Pausing after this experiment",
-    RunState.PAUSED: "Paused",
-    RunState.DONE: "Done",
-    RunState.STOPPED: "Stopped",
-}
 _SEARCH_MODES = {
     SearchMode.COMBINATION: "combining near misses",
     SearchMode.REREADING: "rereading the fixed files",
@@ -267,7 +247,7 @@ def _now(night: WakeUpReport, told: str) -> list[str]:
     trains = run.state in (RunState.RUNNING, RunState.PAUSING) and not told
     look = [] if trains or best is None else [f"Best: {look_at(run.tag)}"]
     reason = None if run.state is RunState.RUNNING else run.reason
-    return [*look, told or _long(state_text(_STATES[run.state], reason))]
+    return [*look, told or _long(state_text(_state_word(run.state), reason))]
 
 
 def _fit(line: str) -> str:
@@ -278,7 +258,46 @@ def _long(line: str) -> str:
     return one_line(line, 2 * WIDTH)
 
 
+def _state_word(state: RunState) -> str:
+    match state:
+        case RunState.RUNNING:
+            return "Still running"
+        case RunState.PAUSING:
+            return "Pausing after this experiment"
+        case RunState.PAUSED:
+            return "Paused"
+        case RunState.DONE:
+            return "Done"
+        case RunState.STOPPED:
+            return "Stopped"
+        case _:
+            assert_never(state)
+
+
 # What it cost
+
+
+def spent_text(cause: Spent) -> str:
+    """Return what time went to, in a word or two."""
+    match cause:
+        case Spent.TRAINING:
+            return "training"
+        case Spent.OVERHEAD:
+            return "start-up and evaluation"
+        case Spent.PROPOSING:
+            return "gaps"  # between trainings: proposals, scores, git
+        case Spent.CRASHED:
+            return "crashed"
+        case Spent.INTERRUPTED:
+            return "interrupted"
+        case Spent.WAITING:
+            return "paused"
+        case Spent.BOT_DOWN:
+            return "bot down"
+        case Spent.MACHINE_DOWN:
+            return "machine down"
+        case _:
+            assert_never(cause)
 
 
 def ledger_lines(ledger: Ledger, *, on_gpu: bool = True) -> list[str]:
@@ -290,7 +309,7 @@ def ledger_lines(ledger: Ledger, *, on_gpu: bool = True) -> list[str]:
     if share is None or ledger.total < 60:
         return []
     minutes = [(cause, round(spent / ledger.lanes / 60)) for cause, spent in ledger.lost]
-    lost = {LOST[cause]: spent for cause, spent in minutes if spent}
+    lost = {spent_text(cause): spent for cause, spent in minutes if spent}
     overhead = ledger.seconds[Spent.OVERHEAD] / ledger.total
     phrases = [f"{'GPU busy' if on_gpu else 'Training'} {_percent(share)}"] if share >= _SMALL else []
     if overhead >= _SMALL:

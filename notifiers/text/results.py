@@ -15,9 +15,7 @@ from loop.text import one_line
 from notifiers.message import Message
 from notifiers.text.words import plural
 
-PHONE = 36
-"""Columns of fixed width that a phone shows without wrapping."""
-
+PHONE = 36  # columns of fixed width that a phone shows without wrapping
 _NARROW = 44  # columns, below which the value is left out: the change says as much
 _CHANGE = re.compile(r"(.+?) \S+ → ([^\s,]+)(.*)")
 _NAME = 3  # letters of a name, below which it says nothing

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import assert_never
 
 from loop.evidence import Wish
 from loop.experiment import Actor, Cause, Experiment, Goal, RunState, Stage
@@ -37,14 +38,6 @@ _LINE = 60  # characters of a description in one line
 _LANE = 40  # likewise where it stands beside others
 _REASON = 300
 _CELLS = 10
-_STAGES = {
-    Stage.PROPOSED: "proposed",
-    Stage.COMMITTED: "waiting to train",
-    Stage.TRAINING: "training",
-    Stage.MEASURED: "being evaluated",
-    Stage.EVALUATED: "being evaluated",
-    Stage.DECIDED: "decided",
-}
 _ENOUGH = 5  # experiments from which a rate means something
 _IDEA = 80  # characters of one, and of a description beside it
 _LESSON_REASON = 60
@@ -176,7 +169,7 @@ def _progress(of: RunStatus | LaneStatus, zone: tzinfo) -> str:
     if of.progress is not None:
         return _bar_and_numbers(of.progress)
     since = "" if of.training_since is None else f" since {_time(of.training_since, zone)}"
-    return f"{_STAGES[of.stage]}{since}"
+    return f"{_stage(of.stage)}{since}"
 
 
 def _bar_and_numbers(progress: Progress) -> str:
@@ -193,6 +186,22 @@ def _bar_and_numbers(progress: Progress) -> str:
 def bar(percent: float) -> str:
     full = int(max(0.0, min(100.0, percent)) * _CELLS / 100)
     return "█" * full + "░" * (_CELLS - full)
+
+
+def _stage(stage: Stage) -> str:
+    match stage:
+        case Stage.PROPOSED:
+            return "proposed"
+        case Stage.COMMITTED:
+            return "waiting to train"
+        case Stage.TRAINING:
+            return "training"
+        case Stage.MEASURED | Stage.EVALUATED:
+            return "being evaluated"
+        case Stage.DECIDED:
+            return "decided"
+        case _:
+            assert_never(stage)
 
 
 def _best(status: RunStatus, zone: tzinfo) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import assert_never
 
-from loop.experiment import Actor, Cause, Family, Reason, Status
+from loop.experiment import Actor, Cause, Family, Reason
 from loop.results.report import Counts
 from loop.text import one_line
 
@@ -29,16 +29,6 @@ def with_minus(text: str) -> str:
 def plural(count: int, one: str) -> str:
     """Return `1 line`, `2 lines`."""
     return f"{count:,} {one}{'' if count == 1 else 's'}"
-
-
-PARTICIPLES = {
-    Status.KEEP: "kept",
-    Status.DISCARD: "discarded",
-    Status.CRASH: "crashed",
-    Status.SKIP: "skipped",
-    Status.QUARANTINE: "in quarantine",
-}
-"""What was done to an experiment with such a verdict."""
 
 
 def tally(counted: Counts) -> list[str]:
@@ -181,10 +171,9 @@ def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
             return (
                 f"the state file cannot be written ({facts['error']}): check the disk of the state directory"
             )
-        case Cause.DISK:
-            return f"{_room(facts)}: make space"
-        case Cause.DISK_SHORT:
-            return f"{_room(facts)}: make space before the run has to pause"
+        case Cause.DISK | Cause.DISK_SHORT:
+            fix = "make space" if cause is Cause.DISK else "make space before the run has to pause"
+            return f"{_number(facts, 'free') / 1e9:.1f} GB free on the disk of {facts['folder']}: {fix}"
         case Cause.GPU_GONE:
             return "the GPU is not found: run nvidia-smi and fix what it reports"
         case Cause.GPU_FULL:
@@ -199,12 +188,15 @@ def cause_text(cause: Cause | None, facts: Mapping[str, object]) -> str:
         case Cause.NO_PROPOSAL:
             minutes = _number(facts, "seconds") / 60
             return f"no proposal for {minutes:.0f} min: {facts['error']}"
+        case None | Cause.BASELINE | Cause.BRANCH | Cause.CRASHES | Cause.VANISHED | Cause.QUARANTINE:
+            pass  # the run calls a person
+        case (
+            Cause.PROPOSER | Cause.PRICE | Cause.BUDGET | Cause.REPOSITORY | Cause.STUCK | Cause.CERTIFICATION
+        ):
+            pass  # people are told of their states
         case _:
-            raise ValueError(f"the heartbeat does not report {cause}")
-
-
-def _room(facts: Mapping[str, object]) -> str:
-    return f"{_number(facts, 'free') / 1e9:.1f} GB free on the disk of {facts['folder']}"
+            assert_never(cause)
+    raise ValueError(f"the heartbeat does not report {cause}")
 
 
 def _number(facts: Mapping[str, object], name: str) -> float:

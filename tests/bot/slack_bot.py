@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bot.commands.access import AllowList, Request, Role
-from bot.slack.connection import Pace
+from bot.slack.connection import SlackPace
 from bot.slack.front import SlackFront
 from notifiers.channels.slack import SlackChannel, make_client
 from notifiers.message import Attachment, Button, Message, Reply
@@ -20,7 +20,7 @@ from tests.servers.slack_rules import texts
 from tests.servers.slack_server import SlackServer
 from tests.servers.slack_workspace import APP_TOKEN, BOT_TOKEN, CHANNEL, CHAT, FOREIGN, PRIVATE, Call
 
-QUICK = Pace(ping=0.5, connect=10, close=0.5, waits=(0.05, 0.1, 0.2), answer=(0.01,) * 3, working=600.0)
+QUICK = SlackPace(ping=0.5, connect=10, close=0.5, waits=(0.05, 0.1, 0.2), answer=(0.01,) * 3, working=600.0)
 STEADY = replace(QUICK, ping=10)
 
 ALLOWED = AllowList(
@@ -118,7 +118,7 @@ class SlackBot:
 
 @asynccontextmanager
 async def slack_bot(
-    server: SlackServer, *, pace: Pace = STEADY, bot_token: str = BOT_TOKEN, **options: Any
+    server: SlackServer, *, pace: SlackPace = STEADY, bot_token: str = BOT_TOKEN, **options: Any
 ) -> AsyncIterator[SlackBot]:
     """Run a front end with Socket Mode, or as `options` of `SlackFront` have it; no other knows its tabs."""
     client = make_client(bot_token, server.base_url)

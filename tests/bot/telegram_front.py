@@ -17,7 +17,7 @@ from telegram.ext import ExtBot
 import bot
 import notifiers
 from bot.commands.access import Request, Role
-from bot.telegram.connection import Pace
+from bot.telegram.connection import TelegramPace
 from bot.telegram.front import TelegramFront
 from notifiers.channels.telegram import TelegramChannel
 from notifiers.channels.telegram_wire import make_bot
@@ -28,7 +28,7 @@ from tests.servers.telegram_server import TelegramServer
 STRANGER = "666"
 GROUP = -100
 CARD = Message("the card", buttons=((Button("Stop", "/stop"),),))
-PACE = Pace(poll=5, patience=20, close=1, waits=(0.01, 0.02, 0.04, 0.05), answer=(0.01,) * 5)
+PACE = TelegramPace(poll=5, patience=20, close=1, waits=(0.01, 0.02, 0.04, 0.05), answer=(0.01,) * 5)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,10 @@ from bot.front import Answer, Connection, FrontHealth, Platform
 from bot.platforms import Chats, access_by, chat_checks
 from bot.setup.doctor import Check
 from bot.setup.settings import Settings, load_settings
+from bot.slack.connection import HttpLine, SocketLine
+from bot.slack.front import SlackFront
+from bot.telegram.connection import Line
+from bot.telegram.front import TelegramFront
 from loop.errors import UserError
 from loop.experiment import Event, Run
 from loop.results.report import RunStatus
@@ -90,6 +94,34 @@ async def _no_report(_: Event) -> Message | None:
 
 async def _no_answer(_: Request) -> Reply | None:
     return None
+
+
+@pytest.mark.parametrize("holder", [SlackFront, SocketLine, HttpLine, TelegramFront, Line])
+def test_what_has_a_token_does_not_show_it(holder: type[object]) -> None:
+    assert holder.__repr__ is object.__repr__
+
+
+async def test_a_part_that_fails_as_it_is_ended_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+    times = 0
+
+    async def fail_at_the_end() -> None:
+        nonlocal times
+        times += 1
+        begun.set()
+        if times == 1:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                raise OSError("it cannot be closed")
+
+    monkeypatch.setattr(platforms, "RESTART_SECONDS", 0.0)
+    kept = asyncio.create_task(platforms.keep(fail_at_the_end))
+    await begun.wait()
+    kept.cancel()
+    await asyncio.wait({kept})
+    assert kept.cancelled()
+    assert times == 1
 
 
 async def test_a_platform_is_set_up_when_its_surroundings_allow_it(

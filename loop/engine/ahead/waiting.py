@@ -111,8 +111,7 @@ def waiting_command(
     return (python, *flags, "-c", f"{_WAIT}exec(_wait(*{plan!a}))\n")
 
 
-FEWEST_CORES = 4
-"""With fewer, its imports would take time from the training under way."""
+FEWEST_CORES = 4  # with fewer, its imports would take time from the training under way
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,7 @@ from loop.program.places import children, dotted
 _EXITS = ("exit", "quit", "sys.exit", "os._exit")
 _SEEING = frozenset({"globals", "locals", "vars", "exec", "eval"})  # these see names that no text names
 
-_Test: TypeAlias = tuple[ast.expr, bool]
-"""A test and what it comes to where the program fails."""
+_Test: TypeAlias = tuple[ast.expr, bool]  # a test and what it comes to where the program fails
 
 
 @dataclass(frozen=True, slots=True)

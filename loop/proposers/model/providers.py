@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     import httpx2
     from pydantic_ai.models import Model
 
-EXTRA = "autoresearch-bot[models]"
-"""What installs all that a language model needs."""
-
+EXTRA = "autoresearch-bot[models]"  # what installs all that a language model needs
 _LONGEST_WAIT = 15.0  # seconds that an SDK may wait before it tries again; a longer wait is the loop's
 _CONNECT = 10.0  # seconds to reach a provider
 _OPENAI = "api.openai.com"

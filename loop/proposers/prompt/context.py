@@ -29,30 +29,19 @@ from loop.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
-SHOWN = 1000
-"""How many of the last experiments a proposer is shown."""
-
-LESSONS = 100
-"""How many lessons of each earlier run it is shown."""
-
-DIFFS = 60
-"""How many kept experiments it is shown with their diffs, the last ones."""
-
+SHOWN = 1000  # how many of the last experiments a proposer is shown
+LESSONS = 100  # how many lessons of each earlier run it is shown
+DIFFS = 60  # how many kept experiments it is shown with their diffs, the last ones
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the latter by way of a shell or `uv run`
 
-INSTRUCTIONS = "program.md"
-"""What the human tells the researcher, in the repository."""
-
-README = "README.md"
-"""What the repository says of itself."""
+INSTRUCTIONS = "program.md"  # what the human tells the researcher, in the repository
+README = "README.md"  # what the repository says of itself
 
 
 ARXIV = "https://export.arxiv.org/api/query"
 """The interface that arXiv asks programs to use (https://info.arxiv.org/help/api/user-manual.html)."""
 
-PAPERS = 5
-"""How many papers are read."""
-
+PAPERS = 5  # how many papers are read
 _ID = re.compile(
     r"(?:arxiv\.org/(?:abs|pdf|html)/|arxiv:\s?)(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})", re.IGNORECASE
 )

@@ -29,15 +29,9 @@ estimate on the safe side: what a provider counts is known only afterwards.
 
 SEPARATOR = "\n\n"
 
-LINE = 200
-"""Characters of a description, at most."""
-
-PROSE = 1000
-"""Characters of a rationale, at most."""
-
-SAID = 300
-"""Characters of what a provider or an agent says of its trouble, at most."""
-
+LINE = 200  # characters of a description, at most
+PROSE = 1000  # characters of a rationale, at most
+SAID = 300  # characters of what a provider or an agent says of its trouble, at most
 _LEFT_OUT = "[… the rest is left out]"
 _LABEL = 80  # characters
 _FLAG = 120  # characters of a finding
@@ -111,9 +105,7 @@ def joined(*texts: str) -> str:
     return SEPARATOR.join(text for text in texts if text)
 
 
-BLOCK = 20
-"""Experiments in a block."""
-
+BLOCK = 20  # experiments in a block
 _WINDOW = 100  # the first experiment told is a multiple of this, where a run has outgrown its reader
 _DETAIL = 1200  # tokens of a diff
 

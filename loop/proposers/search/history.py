@@ -41,8 +41,7 @@ class Part:
         return value == self.value
 
 
-CrashRegion: TypeAlias = tuple[Part, ...]
-"""Parts that crash together."""
+CrashRegion: TypeAlias = tuple[Part, ...]  # parts that crash together
 
 
 @dataclass(frozen=True, slots=True)

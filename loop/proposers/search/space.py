@@ -259,9 +259,7 @@ def _pattern_ladder(pattern: str, layers: int, letters: Collection[frozenset[str
 
 # Changes
 
-Move: TypeAlias = tuple[Axis, Scalar]
-"""An axis and the value to set it to."""
-
+Move: TypeAlias = tuple[Axis, Scalar]  # an axis and the value to set it to
 Moves: TypeAlias = tuple[Move, ...]
 
 

@@ -54,9 +54,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-NAME = "search"
-"""Of the proposer, in results and digests."""
-
+NAME = "search"  # of the proposer, in results and digests
 _FEW = 2  # constants at once
 _MOST = 4  # where nothing helped for long, where lanes find gains apart, in first tries in loud noise
 _LOUD_MOST = 8  # after these: what only luck kept is taken back with others, not alone

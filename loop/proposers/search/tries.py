@@ -25,9 +25,7 @@ _WEIGHTY = (
 )
 """The constants that mattered most come first."""
 
-_LIGHT = frozenset({"DEVICE", "HEAD", "SCALAR"})
-"""They mattered little, whatever their other words are."""
-
+_LIGHT = frozenset({"DEVICE", "HEAD", "SCALAR"})  # what mattered little, whatever its other words are
 _LESS = frozenset({"BATCH", "WINDOW", "INIT", "SOFTCAP"})
 """Of these a smaller value is tried first; of rates, sizes, decays and lengths of a schedule a larger one."""
 

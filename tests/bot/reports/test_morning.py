@@ -144,6 +144,25 @@ async def test_a_terminal_gets_the_morning_without_a_chart_and_no_end(
     assert drawn == []
 
 
+async def test_a_terminal_does_not_wait_for_the_chart_of_the_chats(
+    recorder: Recorder, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws, told = asyncio.Event(), asyncio.Event()
+
+    async def draw(*_: object, **__: object) -> bytes:
+        draws.set()
+        await told.wait()
+        return b"png"
+
+    monkeypatch.setattr("notifiers.charts.draw", draw)
+    event = morning(recorder, recorder.run.created_at)
+    chat = asyncio.create_task(reporter.for_chat(event))
+    await draws.wait()
+    assert await asyncio.wait_for(reporter.for_terminal(event), 60)
+    told.set()
+    assert await chat
+
+
 @pytest.mark.usefixtures("drawn")
 async def test_the_end_of_a_run_says_so_first(recorder: Recorder, reporter: Reporter) -> None:
     recorder.state(RunState.DONE, Reason(Actor.LOOP, facts={"made": 1}))

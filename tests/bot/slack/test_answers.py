@@ -11,7 +11,7 @@ import pytest
 from bot.commands.access import AllowList, Role, Sender
 from bot.commands.table import COMMANDS, find_command, pressable
 from bot.slack.answers import READING, WORKING, menu, turned_away
-from bot.slack.connection import Pace
+from bot.slack.connection import SlackPace
 from bot.slack.requests import FORMS
 from notifiers.channels.slack_blocks import SHARE
 from notifiers.message import Button, Message
@@ -135,7 +135,7 @@ async def test_a_brief_answer_to_a_press_is_for_who_pressed(server: SlackServer,
 
 
 async def test_what_takes_longer_than_a_second_says_so_until_the_answer_is_there(server: SlackServer) -> None:
-    async with slack_bot(server, pace=replace(STEADY, working=Pace().working)) as bot:
+    async with slack_bot(server, pace=replace(STEADY, working=SlackPace().working)) as bot:
         await bot.linked()
         root = await card(server)
         await server.open_home()
@@ -168,7 +168,7 @@ async def test_what_takes_longer_than_a_second_says_so_until_the_answer_is_there
 
 @pytest.mark.parametrize("ends", ["fails", "is cancelled"])
 async def test_nothing_stays_of_what_was_never_answered(server: SlackServer, ends: str) -> None:
-    async with slack_bot(server, pace=replace(STEADY, working=Pace().working)) as bot:
+    async with slack_bot(server, pace=replace(STEADY, working=SlackPace().working)) as bot:
         await bot.linked()
         await server.command("slow")
         await called(server, "chat.postMessage")
@@ -180,7 +180,7 @@ async def test_nothing_stays_of_what_was_never_answered(server: SlackServer, end
 
 
 async def test_where_the_bot_cannot_write_the_answer_comes_without_a_sign(server: SlackServer) -> None:
-    async with slack_bot(server, pace=replace(STEADY, working=Pace().working)) as bot:
+    async with slack_bot(server, pace=replace(STEADY, working=SlackPace().working)) as bot:
         await bot.linked()
         await server.command("slow", channel=FOREIGN)
         await called(server, "chat.postMessage")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.slack.requests import MENU, Asked, command_text, from_command, from_event, from_press
+from bot.slack.requests import MENU, AskedOnSlack, command_text, from_command, from_event, from_press
 from tests.servers import slack_payloads as payloads
 from tests.servers.slack_payloads import BOT
 from tests.servers.slack_workspace import CHANNEL, CHAT
@@ -16,7 +16,7 @@ TS = "1700000000.000100"
 URL = "https://hooks.slack.com/commands/1/2/3"
 
 
-def heard(text: str, *, channel: str = CHANNEL, **fields: Any) -> Asked | None:
+def heard(text: str, *, channel: str = CHANNEL, **fields: Any) -> AskedOnSlack | None:
     return from_event(payloads.message(text, channel=channel, ts=TS, **fields), me=BOT, now=NOW)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bot.commands.access import Request
 from bot.slack.modals import FIELD, idea_form, start_form
-from bot.slack.requests import Asked, from_shortcut
+from bot.slack.requests import AskedOnSlack, from_shortcut
 from loop.proposers.people import IDEA_CHARACTERS
 from notifiers.message import Button, Message, Reply
 from tests.bot.slack_bot import PLAN, STEADY, SlackBot, called, card, shown, slack_bot
@@ -232,7 +232,7 @@ def test_other_shortcuts_are_left_alone() -> None:
     body = payloads.shortcut("x", channel=CHANNEL, ts="1.2", response_url="https://a.org")
     assert from_shortcut({**body, "callback_id": "other"}, now=1.0) is None
     asked = from_shortcut({**body, "message": {"ts": "1.2"}}, now=1.0)
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, AskedOnSlack)
     assert asked.wants_form
 
 

@@ -302,7 +302,9 @@ async def test_another_program_with_the_same_token_is_named_once(
             await server.api.until(lambda: server.pending("getUpdates"))
             assert await poll(server) == 200
             await served(server, command)
+        front.front._pulse.fail("no good answer for 120 s")  # which ends sooner
         await TelegramChannel(bot=front.bot, chat_id=7).send(Message("Experiment #1"))
+        await served(server, "/four")
         health = front.front.health()
         assert (health.connected, health.error) == (True, CONFLICT)
     assert watch.count("another program") == 1

@@ -179,6 +179,8 @@ def test_the_configured_command_wins(project: Path, prepare: Prepare) -> None:
         (("./train.sh",), "./train.sh is not in the repository"),
         (("/no/such/python", "train.py"), "/no/such/python is not"),
         ((sys.executable, "trian.py"), "there is no trian.py in the repository"),
+        ((f"./{'x' * 300}",), "xxx is not in the repository"),
+        ((sys.executable, f"{'x' * 300}.py"), "there is no xxx.*py in the repository"),
     ],
 )
 def test_a_command_that_cannot_start_is_refused_before_the_run(

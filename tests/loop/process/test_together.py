@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from loop.process.programs import Program, Result, run_together
@@ -51,6 +52,19 @@ async def test_the_one_that_was_killed_is_known_though_the_other_heard_of_it_fir
     killed = Program(("sh", "-c", "kill -9 $$"), Path("/"), environment)
     together = [run_together([waits, killed], 60.0, Limits()) for _ in range(16)]
     assert {result.exit_codes for result in await asyncio.gather(*together)} == {(1, -9)}
+
+
+def test_one_whose_first_thread_alone_has_ended_is_not_waited_for() -> None:
+    goes_on = "threading.Thread(target=threading.Event().wait).start()"
+    leaves = f"import ctypes, threading\n{goes_on}\nctypes.CDLL(None).pthread_exit(None)"
+    with subprocess.Popen([sys.executable, "-c", leaves]) as half:
+        while " Z " not in Path(f"/proc/{half.pid}/stat").read_text():
+            time.sleep(0.001)
+        found = [is_ending(half.pid)]
+        half.kill()
+        os.waitid(os.P_PID, half.pid, os.WEXITED | os.WNOWAIT)
+        found.append(is_ending(half.pid))
+    assert found == [False, True]
 
 
 async def run(*argv: str, limits: Limits | None = None) -> Result:

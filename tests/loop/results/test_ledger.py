@@ -5,13 +5,14 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loop.evidence import RepeatFor
 from loop.experiment import Actor, Ending, Event, EventKind, Reason, RunState, Stage, Status, Training
 from loop.results.ledger import Spent, ledger, read_ledger
-from loop.store.events import SILENCE_SECONDS, Session, Sessions
+from loop.store.events import SILENCE_SECONDS, Session, Sessions, events_of
 from loop.store.evidence.repeats import Repeats, RepeatUnderWay
 from loop.store.experiments import Row
 from loop.store.journal import Journal
@@ -481,6 +482,28 @@ def test_a_ledger_is_of_one_run_and_ends_where_that_was_stopped(tmp_path: Path) 
         PROPOSING: 330,
         TRAINING: 30,
     }
+
+
+@pytest.mark.parametrize("known", [None, ()])
+def test_an_experiment_that_was_begun_since_the_others_were_read_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: tuple[Row, ...] | None
+) -> None:
+    clock = Clock()
+    journal = Journal(tmp_path / "state.db", clock=clock)
+    run = make_run(journal)
+
+    def read(*wanted: Any) -> list[Event]:
+        begun = replace(make_experiment(run), training=Training(1, started_at=START, supervisor_pid=7))
+        journal.record(replace(begun, stage=Stage.TRAINING))
+        clock.now += 5
+        journal.record(
+            replace(trained(begun, ending=Ending.EXITED, ended_at=clock.now), stage=Stage.MEASURED)
+        )
+        return events_of(*wanted)
+
+    monkeypatch.setattr("loop.results.ledger.events_of", read)
+    assert read_ledger(journal, run, now=START + 5, experiments=known).seconds[TRAINING] == 5
+    journal.close()
 
 
 def test_a_run_that_was_done_and_goes_on_lasts_until_now(tmp_path: Path) -> None:

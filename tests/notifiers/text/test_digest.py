@@ -380,15 +380,10 @@ def test_steps_on_the_way_are_not_told(happened: Event) -> None:
     assert topic_of(happened) is None
 
 
-def test_every_kind_of_event_has_a_message_or_is_known_to_have_none() -> None:
+def test_every_kind_of_event_that_has_a_topic_has_a_message() -> None:
     repeat = {"why": "person", "value": 1.0, "values": [1.0]}
     data = {"state": "paused", "reason": "r", "old": "a", "new": "b", "vanished": True, **repeat}
     data |= {"wish": "more", "retried": [13, 15], "name": "ada", **PRUNED, **CERTIFIED}
-    untold = {kind for kind in EventKind if topic_of(event(kind, **data), EXPERIMENT) is None}
-    assert untold == {
-        *(EventKind.PROPOSED, EventKind.COMMITTED, EventKind.TRAINING, EventKind.MEASURED),
-        *(EventKind.EVALUATED, EventKind.SKIP_REQUESTED, EventKind.RESTED, EventKind.RESOLVED),
-        *(EventKind.REPEAT_ASKED, EventKind.REPEAT_TRAINING, EventKind.CERTIFYING, EventKind.PRUNING),
-    }
-    for kind in {*EventKind} - untold:
-        assert message_of(event(kind, **data), RUN, EXPERIMENT).text
+    for kind in EventKind:
+        if topic_of(event(kind, **data), EXPERIMENT) is not None:
+            assert message_of(event(kind, **data), RUN, EXPERIMENT).text

@@ -1,18 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from loop.experiment import Cause
-from notifiers import page
-from notifiers.delivery import preferences
-from notifiers.text import digest, report, status, words
 from notifiers.text.words import (
-    cause_text,
     duration,
     money,
     period,
@@ -69,29 +62,3 @@ def test_a_period_has_its_dates_where_the_clocks_were_put_forward_over_a_day() -
     assert (
         period(start, start + 23.5 * 3600, ZoneInfo("Europe/Berlin")) == "2026-03-28 21:00 → 2026-03-29 21:30"
     )
-
-
-@pytest.mark.parametrize(
-    "table",
-    [
-        *(words.PARTICIPLES, digest._TURNS, report._STATES, status._STAGES),
-        *(preferences._DIGESTS, preferences._ORDERED, page._SPENT),
-    ],
-)
-def test_a_table_of_words_has_all_that_can_be(table: Mapping[StrEnum, object]) -> None:
-    assert table.keys() == {*type(next(iter(table)))}
-
-
-def test_the_heartbeat_has_words_for_what_it_reports_and_for_nothing_else() -> None:
-    facts = dict.fromkeys(("error", "folder", "held_by"), "it") | dict.fromkeys(
-        ("free", "free_mb", "needed_mb", "times", "seconds"), 1
-    )
-    for cause in Cause:
-        if cause in (
-            *(Cause.STATE_FILE, Cause.DISK, Cause.DISK_SHORT, Cause.GPU_GONE, Cause.GPU_FULL),
-            *(Cause.NODE, Cause.LOOP, Cause.NO_PROPOSAL),
-        ):
-            assert cause_text(cause, facts)
-        else:
-            with pytest.raises(ValueError, match="does not report"):
-                cause_text(cause, facts)
