@@ -33,7 +33,15 @@ from loop.experiment import Actor, Reason, Run, RunState
 from loop.files import writing
 from loop.folders import RunFolders, worktree
 from loop.git.checkout import Source
-from loop.git.repository import branches, check_tag, propose_tag, read_time_budget, with_imports
+from loop.git.repository import (
+    RepositoryFacts,
+    branches,
+    check_tag,
+    propose_tag,
+    read_programs,
+    read_time_budget,
+    with_imports,
+)
 from loop.git.workspace import Workspace
 from loop.lanes.local import choose_slots, find_slots
 from loop.lanes.protocol import Slot
@@ -231,6 +239,15 @@ class Runs:
             remarks=plan.remarks,
             lanes=tuple(slot.index for slot in choose_slots(self.slots(), lanes)) if lanes else (),
         )
+
+    def require_fit(self, run: Run) -> None:
+        """Refuse to go on with a run, UserError, for what keeps a new one from being started."""
+        settings = self.settings.model_copy(update={"repository": run.repository})
+        source = "".join(read_programs(run.repository, run.base_commit, [settings.editable]).values())
+        facts = RepositoryFacts(run.repository, run.base_branch, run.base_commit, "", source, (), ())
+        checks = start_checks(settings, self.environ, self.sandbox, quickly=True, facts=facts)
+        if lacking := failures(checks):
+            raise UserError("\n".join(lacking))
 
     def _require_free_device(self) -> None:
         run = self.current.now()
