@@ -17,7 +17,16 @@ from bot.current import CurrentRun
 from bot.nodes import nodes_of
 from bot.plan import make_plan
 from bot.proposers import make_researcher
-from bot.setup.doctor import Check, data_check, device, facts_of, failures, uncommitted, unused_budget
+from bot.setup.doctor import (
+    Check,
+    data_check,
+    device,
+    facts_of,
+    failures,
+    uncommitted,
+    unlikely_goal,
+    unused_budget,
+)
 from bot.setup.settings import Settings
 from bot.setup.template import prepare_embedded
 from bot.setup.trainings import evaluation_check, examine_sandbox, make_launcher, start_checks
@@ -192,7 +201,7 @@ class Runs:
         own = facts if settings.repository else None
         checks = start_checks(settings, self.environ, self.sandbox, quickly=quickly, facts=own)
         lacking = failures(checks if settings.repository else (*checks, data_check(settings, facts)))
-        left_out, unused = uncommitted(settings, facts), unused_budget(settings, fixed)
+        remarks = (uncommitted(settings, facts), unused_budget(settings, fixed), unlikely_goal(settings))
         return RunPlan(
             tag=tag,
             other_tag=propose_tag(self.today(), taken | {tag}),
@@ -208,7 +217,7 @@ class Runs:
             chosen=lanes or "",
             noise_runs=settings.noise_runs_of(budget),
             proposer=", ".join(map(str, settings.proposer)),
-            remarks=tuple(filter(None, (left_out, unused))),
+            remarks=tuple(filter(None, remarks)),
             lacking=lacking,
         )
 

@@ -18,7 +18,9 @@ from bot.local.wire import bot_answers
 from bot.setup.data import needed_data
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
+from loop.engine.stages import is_usually_maximized
 from loop.errors import UserError
+from loop.experiment import Goal
 from loop.git.repository import RepositoryFacts, inspect, read_time_budget
 from loop.lanes.protocol import RAY
 from loop.machine import Disk, ask_nvidia_smi, cannot_write
@@ -205,6 +207,8 @@ def _repository(settings: Settings, facts: RepositoryFacts | None) -> Iterator[C
         yield Check("repository", None, f"{detail}; {left_out}", "Commit what a run shall start from.")
     else:
         yield Check("repository", True, detail)
+    if unlikely := unlikely_goal(settings):
+        yield Check("goal", None, unlikely)
     if settings.executor == "local":  # else the nodes have it
         yield data_check(settings, facts)
     if not settings.has_models and not find_axes(find_constants(facts.source), settings.frozen_constants):
@@ -240,6 +244,13 @@ def unused_budget(settings: Settings, fixed: float | None) -> str:
     if fixed is None or not settings.names_time_budget or settings.time_budget == fixed:
         return ""
     return f"TIME_BUDGET={settings.time_budget:g} is not used: the repository fixes {fixed:g} s"
+
+
+def unlikely_goal(settings: Settings) -> str:
+    """Say that a number is minimized of which more is usually better; empty where it is not."""
+    if settings.metric_goal is Goal.MAXIMIZE or not is_usually_maximized(settings.metric):
+        return ""
+    return f"lower {settings.metric} counts as better: if higher is, set METRIC_GOAL=maximize"
 
 
 def data_check(settings: Settings, facts: RepositoryFacts | None) -> Check:
