@@ -329,7 +329,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
         if not await in_thread(_is_accepted, runs, foreign):
             await _let_people_decide(runs, settings, foreign)
             return None
-    run = foreign or await in_thread(_choose_run, runs, settings, order.tag)
+    run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
     if (ordered or not settings.has_chat) and await in_thread(_is_begun_anew, runs.journal, run):
         await in_thread(runs.require_fit, run)
     if run.state is not RunState.RUNNING:
