@@ -86,13 +86,14 @@ def renamed_text(found: Results) -> str:
 
 
 def goal_text(found: Results, goal: Goal) -> str:
-    """Return what to do where keeps are only ever worse than the one before, or equal; else nothing."""
+    """Return what to do where keeps are more often worse than the one before than better; else nothing."""
     kept = [row.value for row in found.rows if row.status is Status.KEEP and row.value is not None]
     gains = [gain(before, after, goal) for before, after in pairwise(kept)]
-    if not any(gains) or max(gains) > 0:
+    if sum(each < 0 for each in gains) <= sum(each > 0 for each in gains):
         return ""
-    way, right = ("rises", Goal.MAXIMIZE) if goal is Goal.MINIMIZE else ("falls", Goal.MINIMIZE)
-    first, last = number(kept[0]), number(kept[-1], kept[0])
+    rises = goal is Goal.MINIMIZE
+    way, right, end = ("rises", Goal.MAXIMIZE, max(kept)) if rises else ("falls", Goal.MINIMIZE, min(kept))
+    first, last = number(kept[0]), number(end, kept[0])
     return f"{found.metric} {way} from keep to keep ({first} → {last}): set METRIC_GOAL={right.value}."
 
 
