@@ -44,7 +44,6 @@ from loop.shell import own_command
 from loop.store.events import SIGN_SECONDS, Notes, Sessions, last_event_of
 from loop.store.evidence.certifications import Certifications
 from loop.store.evidence.repeats import trainings_under_way
-from loop.store.experiments import TAKEN_OVER
 from loop.store.journal import Journal, StoreError
 from notifiers.channels.tracker import Tracker
 from notifiers.charts import WarmWorker
@@ -330,7 +329,7 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
             await _let_people_decide(runs, settings, foreign)
             return None
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
-    if (ordered or not settings.has_chat) and await in_thread(_is_begun_anew, runs.journal, run):
+    if ordered or not settings.has_chat:
         await in_thread(runs.require_fit, run)
     if run.state is not RunState.RUNNING:
         reason = await in_thread(_standing_of, runs, run, settings.zone)  # told everywhere
@@ -389,12 +388,6 @@ def _choose_run(runs: Runs, settings: Settings, tag: str | None) -> Run:
     if run is not None and run.state is RunState.STOPPED:
         raise UserError(f"Run {tag} is stopped for good. Choose another tag.")
     return run or runs.start_run(tag)
-
-
-def _is_begun_anew(journal: Journal, run: Run) -> bool:
-    """Tell whether a run was over, or adopted. What a bot was in the middle of goes on, whatever is amiss."""
-    known = [each.proposer for each in journal.experiments(run.id)]
-    return run.state is RunState.DONE or {*known} == {TAKEN_OVER}
 
 
 def _foreign_run(runs: Runs, settings: Settings) -> Run | None:

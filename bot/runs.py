@@ -17,16 +17,7 @@ from bot.current import CurrentRun
 from bot.nodes import nodes_of
 from bot.plan import make_plan
 from bot.proposers import make_researcher
-from bot.setup.doctor import (
-    Check,
-    data_check,
-    device,
-    facts_of,
-    failures,
-    uncommitted,
-    unlikely_goal,
-    unused_budget,
-)
+from bot.setup.doctor import Check, begun_facts, device, facts_of, failures, remarks
 from bot.setup.settings import Settings
 from bot.setup.template import prepare_embedded
 from bot.setup.trainings import evaluation_check, examine_sandbox, make_launcher, start_checks
@@ -42,15 +33,7 @@ from loop.experiment import Actor, Reason, Run, RunState
 from loop.files import writing
 from loop.folders import RunFolders, worktree
 from loop.git.checkout import Source
-from loop.git.repository import (
-    RepositoryFacts,
-    branches,
-    check_tag,
-    propose_tag,
-    read_programs,
-    read_time_budget,
-    with_imports,
-)
+from loop.git.repository import branches, check_tag, propose_tag, read_time_budget, with_imports
 from loop.git.workspace import Workspace
 from loop.lanes.local import choose_slots, find_slots
 from loop.lanes.protocol import Slot
@@ -60,6 +43,7 @@ from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
 from loop.sandbox.proof import SandboxFacts
 from loop.shell import own_command
+from loop.store.experiments import TAKEN_OVER
 from loop.store.journal import Journal
 from loop.text import secrets_in
 from notifiers.text.status import RunPlan, sandbox_text
@@ -198,10 +182,7 @@ class Runs:
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
         settings.deadline(budget)  # refused before anything is made
-        own = facts if settings.repository else None
-        checks = start_checks(settings, self.environ, self.sandbox, quickly=quickly, facts=own)
-        lacking = failures(checks if settings.repository else (*checks, data_check(settings, facts)))
-        remarks = (uncommitted(settings, facts), unused_budget(settings, fixed), unlikely_goal(settings))
+        checks = start_checks(settings, self.environ, self.sandbox, quickly=quickly, facts=facts)
         return RunPlan(
             tag=tag,
             other_tag=propose_tag(self.today(), taken | {tag}),
@@ -217,8 +198,8 @@ class Runs:
             chosen=lanes or "",
             noise_runs=settings.noise_runs_of(budget),
             proposer=", ".join(map(str, settings.proposer)),
-            remarks=tuple(filter(None, remarks)),
-            lacking=lacking,
+            remarks=remarks(settings, facts, fixed),
+            lacking=failures(checks),
         )
 
     def start_run(self, tag: str | None = None, *, answered_in: str = "", lanes: str | None = None) -> Run:
@@ -227,7 +208,7 @@ class Runs:
         if plan.lacking:
             raise UserError("\n".join(plan.lacking))
         workspace = self._make_workspace(plan.tag, self.repository, plan.base_commit)
-        if self.settings.repository is None or self.nodes is not None:  # else the checks have done so
+        if self.nodes is not None:  # else the checks have done so
             Source(  # refused before anything is made
                 self.repository,
                 plan.base_commit,
@@ -250,11 +231,15 @@ class Runs:
         )
 
     def require_fit(self, run: Run) -> None:
-        """Refuse to go on with a run, UserError, for what keeps a new one from being started."""
-        settings = self.settings.model_copy(update={"repository": run.repository})
-        source = "".join(read_programs(run.repository, run.base_commit, [settings.editable]).values())
-        facts = RepositoryFacts(run.repository, run.base_branch, run.base_commit, "", source, (), ())
-        checks = start_checks(settings, self.environ, self.sandbox, quickly=True, facts=facts)
+        """Refuse to go on with a run that was over, or adopted, UserError, where no new one would start.
+
+        What a bot was in the middle of goes on, whatever is amiss.
+        """
+        known = {each.proposer for each in self.journal.experiments(run.id)}
+        if run.state is not RunState.DONE and known != {TAKEN_OVER}:
+            return
+        facts = begun_facts(self.settings, run)
+        checks = start_checks(self.settings, self.environ, self.sandbox, quickly=True, facts=facts)
         if lacking := failures(checks):
             raise UserError("\n".join(lacking))
 

@@ -20,8 +20,8 @@ from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.engine.stages import is_usually_maximized
 from loop.errors import UserError
-from loop.experiment import Goal
-from loop.git.repository import RepositoryFacts, inspect, read_time_budget
+from loop.experiment import Goal, Run
+from loop.git.repository import RepositoryFacts, inspect, read_programs, read_time_budget
 from loop.lanes.protocol import RAY
 from loop.machine import Disk, ask_nvidia_smi, cannot_write
 from loop.process.environment import find_uv, training_environment
@@ -230,6 +230,12 @@ def facts_of(settings: Settings, repository: Path) -> RepositoryFacts:
     return inspect(repository, branch, editable=settings.editable, frozen=settings.frozen)
 
 
+def begun_facts(settings: Settings, run: Run) -> RepositoryFacts:
+    """Return what a run began from, whatever its repository has checked out by now."""
+    source = "".join(read_programs(run.repository, run.base_commit, [settings.editable]).values())
+    return RepositoryFacts(run.repository, run.base_branch, run.base_commit, "", source, (), ())
+
+
 def uncommitted(settings: Settings, facts: RepositoryFacts) -> str:
     """Say which edits a run would not see, those of its own programs first; empty where there are none."""
     own = (settings.editable, *settings.frozen)
@@ -251,6 +257,12 @@ def unlikely_goal(settings: Settings) -> str:
     if settings.metric_goal is Goal.MAXIMIZE or not is_usually_maximized(settings.metric):
         return ""
     return f"lower {settings.metric} counts as better: if higher is, set METRIC_GOAL=maximize"
+
+
+def remarks(settings: Settings, facts: RepositoryFacts, fixed: float | None) -> tuple[str, ...]:
+    """Return what to say when a run starts; the repository fixes the time budget `fixed`, if any."""
+    found = (uncommitted(settings, facts), unused_budget(settings, fixed), unlikely_goal(settings))
+    return tuple(filter(None, found))
 
 
 def data_check(settings: Settings, facts: RepositoryFacts | None) -> Check:

@@ -157,7 +157,7 @@ def _ladder(
     if isinstance(value, bool):
         return (False, True)
     if isinstance(value, str):
-        is_pattern = "PATTERN" in words or _repeats(value)
+        is_pattern = "PATTERN" in words or len(set(value)) < len(value)
         return _pattern_ladder(value, layers, letters) if is_pattern else ()
     if value and not _TINIEST < abs(value) < _LARGEST:
         return ()
@@ -226,10 +226,6 @@ def _preferred(value: float, factor: float) -> list[float]:
         steps += [step for m in _MANTISSAS if low <= (step := float(f"{m}e{exponent}")) <= high]
         exponent += 1
     return steps
-
-
-def _repeats(text: str) -> bool:
-    return len(set(text)) < len(text)
 
 
 def _pattern_ladder(pattern: str, layers: int, letters: Collection[frozenset[str]]) -> tuple[str, ...]:
