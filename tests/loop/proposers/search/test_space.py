@@ -44,7 +44,7 @@ def ladder_of(line: str) -> tuple[Scalar, ...]:
         "EPOCHS",
         "UNTIMED_STEPS",
         "H100_BF16_PEAK_FLOPS",
-        "AUTOTUNE_STEPS",
+        "AUTOTUNE_WARMUP_STEPS",
         "MAX_MEMORY_FRACTION",
         "VRAM_FLOOR_GB",
         "NUM_WORKERS",
