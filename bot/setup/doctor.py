@@ -254,9 +254,8 @@ def unused_budget(settings: Settings, fixed: float | None) -> str:
 
 def unlikely_goal(settings: Settings) -> str:
     """Say that a number is minimized of which more is usually better; empty where it is not."""
-    if settings.metric_goal is Goal.MAXIMIZE or not is_usually_maximized(settings.metric):
-        return ""
-    return f"lower {settings.metric} counts as better: if higher is, set METRIC_GOAL=maximize"
+    odd = settings.metric_goal is Goal.MINIMIZE and is_usually_maximized(settings.metric)
+    return f"lower {settings.metric} counts as better: if higher is, set METRIC_GOAL=maximize" if odd else ""
 
 
 def remarks(settings: Settings, facts: RepositoryFacts, fixed: float | None) -> tuple[str, ...]:

@@ -155,8 +155,9 @@ def _why_no_value(rule: KeepRule, outcome: Outcome, seen: Collection[str]) -> st
 
 _SHOWN = 4  # numbers that are named where the metric is missing
 _MEASURE = re.compile(
-    r"(?:^|[\W_])(?:(?P<higher>acc|accuracy|score|f1|auc|reward|precision|recall)|val|valid|validation|eval|test"
-    r"|loss|nll|bpb|bpc|ppl|perplexity|err|error|mse|rmse|mae)(?=$|[\W_])",
+    r"(?:^|[\W_])(?:(?P<higher>acc|accuracy|score|f1|auc|reward|precision|recall|r2|iou|miou|dice|bleu|psnr|ssim"
+    r"|ndcg|mrr|sharpe)|val|valid|validation|eval|test|loss|nll|bpb|bpc|ppl|perplexity|err|error|mse|rmse|mae)"
+    r"(?=$|[\W_])",
     re.IGNORECASE,
 )
 

@@ -146,6 +146,7 @@ def test_a_number_that_should_rise_and_is_minimized_is_a_warning(look: Examine, 
     assert check.ok is None
     assert check.detail == "lower val_accuracy counts as better: if higher is, set METRIC_GOAL=maximize"
     assert "goal" not in look(**here | {"METRIC_GOAL": "maximize"})
+    assert "goal" in look(**here | {"METRIC": "val_sharpe"})
     assert "goal" not in look(**here | {"METRIC": "val_loss"})
 
 
