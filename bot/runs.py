@@ -231,13 +231,10 @@ class Runs:
         )
 
     def require_fit(self, run: Run) -> None:
-        """Refuse to go on with a run that was over, or adopted, UserError, where no new one would start.
-
-        What a bot was in the middle of goes on, whatever is amiss.
-        """
+        """Refuse to go on with a run that was over, or adopted, UserError, where no new one would start."""
         known = {each.proposer for each in self.journal.experiments(run.id)}
         if run.state is not RunState.DONE and known != {TAKEN_OVER}:
-            return
+            return  # what a bot was in the middle of goes on, whatever is amiss
         facts = begun_facts(self.settings, run)
         checks = start_checks(self.settings, self.environ, self.sandbox, quickly=True, facts=facts)
         if lacking := failures(checks):

@@ -225,6 +225,11 @@ async def test_a_run_begins_anew_only_where_a_new_one_would(
     )
     with refused:
         await go_on(office.host, found, Order(tag="mar12"))
+    if state is RunState.DONE:
+        reply = await office.ask("/resume", HERE)
+        assert reply is not None
+        assert reply.refused
+        assert reply.message.text.startswith("Data: missing: /no/such/data")
     assert office.journal.run_by_id(run.id).state is state
 
 
