@@ -329,6 +329,8 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
             await _let_people_decide(runs, settings, foreign)
             return None
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
+    if ordered or not settings.has_chat:
+        await in_thread(runs.require_fit, run)
     if run.state is not RunState.RUNNING:
         reason = await in_thread(_standing_of, runs, run, settings.zone)  # told everywhere
         await in_thread(runs.journal.note, run.id, EventKind.NOTED, reason=reason)

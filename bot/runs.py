@@ -17,7 +17,7 @@ from bot.current import CurrentRun
 from bot.nodes import nodes_of
 from bot.plan import make_plan
 from bot.proposers import make_researcher
-from bot.setup.doctor import Check, data_check, device, facts_of, failures, uncommitted, unused_budget
+from bot.setup.doctor import Check, begun_facts, device, facts_of, failures, remarks
 from bot.setup.settings import Settings
 from bot.setup.template import prepare_embedded
 from bot.setup.trainings import evaluation_check, examine_sandbox, make_launcher, start_checks
@@ -43,6 +43,7 @@ from loop.process.worker import in_thread
 from loop.results.report import RunStatus, run_status
 from loop.sandbox.proof import SandboxFacts
 from loop.shell import own_command
+from loop.store.experiments import TAKEN_OVER
 from loop.store.journal import Journal
 from loop.text import secrets_in
 from notifiers.text.status import RunPlan, sandbox_text
@@ -181,10 +182,7 @@ class Runs:
         fixed = read_time_budget(self.repository, facts.base_commit, settings.frozen)
         budget = fixed or settings.time_budget
         settings.deadline(budget)  # refused before anything is made
-        own = facts if settings.repository else None
-        checks = start_checks(settings, self.environ, self.sandbox, quickly=quickly, facts=own)
-        lacking = failures(checks if settings.repository else (*checks, data_check(settings, facts)))
-        left_out, unused = uncommitted(settings, facts), unused_budget(settings, fixed)
+        checks = start_checks(settings, self.environ, self.sandbox, quickly=quickly, facts=facts)
         return RunPlan(
             tag=tag,
             other_tag=propose_tag(self.today(), taken | {tag}),
@@ -200,8 +198,8 @@ class Runs:
             chosen=lanes or "",
             noise_runs=settings.noise_runs_of(budget),
             proposer=", ".join(map(str, settings.proposer)),
-            remarks=tuple(filter(None, (left_out, unused))),
-            lacking=lacking,
+            remarks=remarks(settings, facts, fixed),
+            lacking=failures(checks),
         )
 
     def start_run(self, tag: str | None = None, *, answered_in: str = "", lanes: str | None = None) -> Run:
@@ -210,7 +208,7 @@ class Runs:
         if plan.lacking:
             raise UserError("\n".join(plan.lacking))
         workspace = self._make_workspace(plan.tag, self.repository, plan.base_commit)
-        if self.settings.repository is None or self.nodes is not None:  # else the checks have done so
+        if self.nodes is not None:  # else the checks have done so
             Source(  # refused before anything is made
                 self.repository,
                 plan.base_commit,
@@ -231,6 +229,16 @@ class Runs:
             remarks=plan.remarks,
             lanes=tuple(slot.index for slot in choose_slots(self.slots(), lanes)) if lanes else (),
         )
+
+    def require_fit(self, run: Run) -> None:
+        """Refuse to go on with a run that was over, or adopted, UserError, where no new one would start."""
+        known = {each.proposer for each in self.journal.experiments(run.id)}
+        if run.state is not RunState.DONE and known != {TAKEN_OVER}:
+            return  # what a bot was in the middle of goes on, whatever is amiss
+        facts = begun_facts(self.settings, run)
+        checks = start_checks(self.settings, self.environ, self.sandbox, quickly=True, facts=facts)
+        if lacking := failures(checks):
+            raise UserError("\n".join(lacking))
 
     def _require_free_device(self) -> None:
         run = self.current.now()

@@ -20,7 +20,7 @@ from bot.local.wire import bot_answers
 from bot.setup.settings import Settings
 from loop.errors import UserError
 from loop.experiment import Goal, Purpose, Run, RunState, Status
-from loop.gain import number
+from loop.gain import gain, number
 from loop.results.table import Results
 from loop.shell import own_command
 from loop.store.evidence.repeats import trainings_under_way
@@ -86,13 +86,14 @@ def renamed_text(found: Results) -> str:
 
 
 def goal_text(found: Results, goal: Goal) -> str:
-    """Return what to do where each keep is worse than the one before it; empty where none is."""
+    """Return what to do where keeps are more often worse than the one before than better; else nothing."""
     kept = [row.value for row in found.rows if row.status is Status.KEEP and row.value is not None]
-    rises = goal is Goal.MINIMIZE
-    if len(kept) < 2 or any((after > before) is not rises for before, after in pairwise(kept)):
+    gains = [gain(before, after, goal) for before, after in pairwise(kept)]
+    if sum(each < 0 for each in gains) <= sum(each > 0 for each in gains):
         return ""
-    way, right = ("rises", Goal.MAXIMIZE) if rises else ("falls", Goal.MINIMIZE)
-    first, last = number(kept[0]), number(kept[-1], kept[0])
+    rises = goal is Goal.MINIMIZE
+    way, right, end = ("rises", Goal.MAXIMIZE, max(kept)) if rises else ("falls", Goal.MINIMIZE, min(kept))
+    first, last = number(kept[0]), number(end, kept[0])
     return f"{found.metric} {way} from keep to keep ({first} → {last}): set METRIC_GOAL={right.value}."
 
 

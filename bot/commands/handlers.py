@@ -120,6 +120,7 @@ class CommandHandlers(IdeaCommands):
 
     async def _resume(self, _: Call, request: Request) -> Reply:
         engine = await self.steered(request)
+        await in_thread(self.runs.require_fit, engine.run)
         await engine.resume(reason=_order(request))
         self.runs.conduct(engine.run, self.settings.experiments)
         return Reply.changed(f"Run {engine.run.tag} continues.", brief=True)

@@ -47,14 +47,13 @@ def needed_data(
     fix = f"{first} DATA_PATHS to where the data is."
     if settings.names_data:
         return NeededData(settings.data_paths, "DATA_PATHS", fix)
+    homes = (Path.home().resolve(), settings.home.resolve())
+    closed = {
+        place for home in homes for place in (home, *home.parents)
+    }  # as trainings may read what is named
     for name, source in programs.items():
         paths = find_data(source, environ, Path.home())
-        closed = _above(Path.home(), settings.home)  # as trainings may read what is named
         if found := tuple(path for path in paths if path.resolve() not in closed):
             return NeededData(found, name, fix)
     usual = any(_USUAL in source for source in programs.values())
     return NeededData(settings.data_paths if usual else (), "DATA_PATHS", fix)
-
-
-def _above(*folders: Path) -> set[Path]:
-    return {place for folder in folders for place in (folder.resolve(), *folder.resolve().parents)}

@@ -18,8 +18,10 @@ from bot.local.wire import bot_answers
 from bot.setup.data import needed_data
 from bot.setup.settings import ENV_FILE, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
+from loop.engine.stages import is_usually_maximized
 from loop.errors import UserError
-from loop.git.repository import RepositoryFacts, inspect, read_time_budget
+from loop.experiment import Goal, Run
+from loop.git.repository import RepositoryFacts, inspect, read_programs, read_time_budget
 from loop.lanes.protocol import RAY
 from loop.machine import Disk, ask_nvidia_smi, cannot_write
 from loop.process.environment import find_uv, training_environment
@@ -205,6 +207,8 @@ def _repository(settings: Settings, facts: RepositoryFacts | None) -> Iterator[C
         yield Check("repository", None, f"{detail}; {left_out}", "Commit what a run shall start from.")
     else:
         yield Check("repository", True, detail)
+    if unlikely := unlikely_goal(settings):
+        yield Check("goal", None, unlikely)
     if settings.executor == "local":  # else the nodes have it
         yield data_check(settings, facts)
     if not settings.has_models and not find_axes(find_constants(facts.source), settings.frozen_constants):
@@ -226,6 +230,12 @@ def facts_of(settings: Settings, repository: Path) -> RepositoryFacts:
     return inspect(repository, branch, editable=settings.editable, frozen=settings.frozen)
 
 
+def begun_facts(settings: Settings, run: Run) -> RepositoryFacts:
+    """Return what a run began from, whatever its repository has checked out by now."""
+    source = "".join(read_programs(run.repository, run.base_commit, [settings.editable]).values())
+    return RepositoryFacts(run.repository, run.base_branch, run.base_commit, "", source, (), ())
+
+
 def uncommitted(settings: Settings, facts: RepositoryFacts) -> str:
     """Say which edits a run would not see, those of its own programs first; empty where there are none."""
     own = (settings.editable, *settings.frozen)
@@ -240,6 +250,18 @@ def unused_budget(settings: Settings, fixed: float | None) -> str:
     if fixed is None or not settings.names_time_budget or settings.time_budget == fixed:
         return ""
     return f"TIME_BUDGET={settings.time_budget:g} is not used: the repository fixes {fixed:g} s"
+
+
+def unlikely_goal(settings: Settings) -> str:
+    """Say that a number is minimized of which more is usually better; empty where it is not."""
+    odd = settings.metric_goal is Goal.MINIMIZE and is_usually_maximized(settings.metric)
+    return f"lower {settings.metric} counts as better: if higher is, set METRIC_GOAL=maximize" if odd else ""
+
+
+def remarks(settings: Settings, facts: RepositoryFacts, fixed: float | None) -> tuple[str, ...]:
+    """Return what to say when a run starts; the repository fixes the time budget `fixed`, if any."""
+    found = (uncommitted(settings, facts), unused_budget(settings, fixed), unlikely_goal(settings))
+    return tuple(filter(None, found))
 
 
 def data_check(settings: Settings, facts: RepositoryFacts | None) -> Check:

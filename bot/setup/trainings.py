@@ -52,7 +52,11 @@ def start_checks(
     quickly: bool = False,
     facts: RepositoryFacts | None = None,
 ) -> tuple[Check, ...]:
-    """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which."""
+    """Look at all that a run needs: `up` starts none where one of these fails, and `doctor` says which.
+
+    `facts` are those of the run's repository, which is also made where none is set.
+    """
+    settings = settings.model_copy(update={"repository": facts.path}) if facts else settings
     checks = examine(settings, facts)
     if settings.executor == "ray":  # each node is looked at as it is prepared
         return (*checks, *filter(None, [_sent_to_nodes(settings, facts)]))

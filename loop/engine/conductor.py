@@ -26,17 +26,7 @@ from loop.engine.stages import Ready
 from loop.engine.trainings import Trainings
 from loop.errors import UserError, backoff
 from loop.evidence import Invalidated
-from loop.experiment import (
-    BY_COMMAND,
-    Actor,
-    Cause,
-    EventKind,
-    Experiment,
-    Reason,
-    Run,
-    RunState,
-    Status,
-)
+from loop.experiment import BY_COMMAND, Actor, Cause, EventKind, Experiment, Reason, Run, RunState, Status
 from loop.git.workspace import BranchMoved
 from loop.lanes.protocol import Slot
 from loop.lanes.status import note_closed, record_lanes

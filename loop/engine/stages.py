@@ -148,8 +148,9 @@ def _why_no_value(rule: KeepRule, outcome: Outcome, seen: Collection[str]) -> st
 
 _SHOWN = 4  # numbers that are named where the metric is missing
 _MEASURE = re.compile(
-    r"(?:^|[\W_])(?:(?P<higher>acc|accuracy|score|f1|auc|reward|precision|recall)|val|valid|validation|eval|test"
-    r"|loss|nll|bpb|bpc|ppl|perplexity|err|error|mse|rmse|mae)(?=$|[\W_])",
+    r"(?:^|[\W_])(?:(?P<higher>acc|accuracy|score|f1|auc|reward|precision|recall|r2|iou|miou|dice|bleu|psnr|ssim"
+    r"|ndcg|mrr|sharpe)|val|valid|validation|eval|test|loss|nll|bpb|bpc|ppl|perplexity|err|error|mse|rmse|mae)"
+    r"(?=$|[\W_])",
     re.IGNORECASE,
 )
 
@@ -197,8 +198,7 @@ def missing_settings(rule: KeepRule, numbers: Collection[str], seen: Collection[
             settings.append(f"METRIC to one of {', '.join(sorted(fit))}")
         else:
             settings.append(f"METRIC={fit[0]}")
-        higher = heaviest and any(found["higher"] for key in fit for found in _MEASURE.finditer(key))
-        if higher and rule.goal is Goal.MINIMIZE:
+        if heaviest and rule.goal is Goal.MINIMIZE and any(map(is_usually_maximized, fit)):
             settings.append(f"METRIC_GOAL=maximize{' if more of it is better' if fit[1:] else ''}")
     *others, last = settings
     return f"{', '.join(others)} and {last}" if others else last
@@ -207,6 +207,10 @@ def missing_settings(rule: KeepRule, numbers: Collection[str], seen: Collection[
 def _decisive(rule: KeepRule, numbers: Collection[str], seen: Collection[str]) -> Collection[str]:
     """Return the numbers of a summary; none where the metric is beside it, which SUMMARY_PATTERN reads."""
     return () if rule.metric in seen and not rule.pattern else numbers
+
+
+def is_usually_maximized(metric: str) -> bool:
+    return any(found["higher"] for found in _MEASURE.finditer(metric))
 
 
 def _weight(key: str) -> int:

@@ -222,10 +222,13 @@ def _check_file(
             fix = f"run `git add {name}` and `git commit`"
             raise UserError(f"{name} is not committed on branch {branch}: {fix}.")
         where = location.top or location.common
+        beside = str(PurePosixPath(editable).with_name(PurePosixPath(name).name))
         fix = "set FROZEN= for none, or to the files that experiments must not change"
         if name == editable:
             such = _such_as(Git(location.common), commit, name)
             fix = f"set EDITABLE to the file that experiments change{such and f', such as EDITABLE={such}'}"
+        elif commits.mode(commit, beside):
+            fix = f"set FROZEN={beside}"
         raise UserError(f"There is no {name} on branch {branch} of {where}: {fix}.")
     if not mode.startswith("100"):
         raise UserError(f"{name} on branch {branch} is not a regular file: commit it as one.")

@@ -249,9 +249,7 @@ class Workspace:
             blob = self._git("hash-object", "-w", "--no-filters", "--stdin", stdin=content)
             tree = self._commits.with_blob(parent, self.editable, blob)
             sha = self._git(
-                *("commit-tree", tree, "-p", parent),
-                stdin=message.encode(),
-                environment=self._committer(),
+                *("commit-tree", tree, "-p", parent), stdin=message.encode(), environment=self._committer()
             )
         # Its training and its verdict should not wait for git.
         for name in self.frozen:

@@ -106,16 +106,8 @@ def read_numbers(path: Path, *, cut_off: bool, pattern: str = "") -> dict[str, f
 
 
 def _match(text: str, pattern: str) -> dict[str, float]:
-    return asyncio.run(
-        run_worker(
-            f"{__name__}:{read_pattern.__name__}",
-            text,
-            pattern,
-            returns=dict,
-            name="SUMMARY_PATTERN",
-            limit=PATTERN_SECONDS,
-        )
-    )
+    function, name = f"{__name__}:{read_pattern.__name__}", "SUMMARY_PATTERN"
+    return asyncio.run(run_worker(function, text, pattern, returns=dict, name=name, limit=PATTERN_SECONDS))
 
 
 def keys_seen(text: str) -> tuple[str, ...]:

@@ -28,9 +28,9 @@ _VARIABLE = ("os.environ.get", "environ.get", "os.getenv", "getenv")
 def find_data(source: str, environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:
     """Return the absolute paths that constants such as DATA_DIR or TOKENIZER_PATH of a program name.
 
-    `environ` are the variables that the program will see, `home` its home directory. What is computed from
-    more than paths, or in functions with parameters, is not found, nor anything in a program that is no
-    Python.
+    `environ` are the variables that the program will see, `home` its home directory. Of `datasets` it
+    is what AUTORESEARCH_DATASET names, if set. What is computed from more than paths, or in functions with
+    parameters, is not found, nor anything in a program that is no Python.
     """
     try:
         tree = parse(source)
@@ -38,13 +38,14 @@ def find_data(source: str, environ: Mapping[str, str], home: Path) -> tuple[Path
         return ()
     functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
     paths = _Paths(environ, home, functions)
+    chosen = environ.get("AUTORESEARCH_DATASET", "").strip().lower()
     found: dict[Path, None] = {}
     for statement in tree.body:
         for name, value in assignment(statement):
             text = paths.known[name] = paths.text(value)
             is_data = name.isupper() and _DATA.search(name) and _PLACE.search(name)
             if is_data and text and text.startswith("/"):
-                found[Path(text)] = None
+                found[Path(text, chosen if text.endswith("/datasets") else "")] = None
     return tuple(found)
 
 

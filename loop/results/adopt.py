@@ -45,9 +45,7 @@ def read_inheritance(
     Raises:
         UserError: the branch does not fit the rows or the name, with the fix.
     """
-    head = _commit(git, f"refs/heads/{branch}")
-    if head is None:
-        raise UserError(f"There is no branch {branch} in {git.directory.parent}.")
+    head = git("rev-parse", "--verify", f"refs/heads/{branch}^{{commit}}")
     if tag is None and not branch.startswith(_PREFIX):
         raise UserError(f"Branch {branch} is not called {_PREFIX}TAG: choose a name with --tag.")
     name = tag or branch.removeprefix(_PREFIX)
@@ -56,8 +54,8 @@ def read_inheritance(
     unnamed = _unnamed(rows)
     rows = [replace(row, status=Status.DISCARD) if row.number in unnamed else row for row in rows]
     best = next((i for i in reversed(range(len(rows))) if rows[i].status is Status.KEEP), None)
-    # Without a keep the engine takes the base for the best, so it is what the branch holds now.
-    base = head if best is None else commits[0] or _fork(git, head)
+    # Without a keep the engine takes the base for the best; else it is the first row's, or the fork.
+    base = head if best is None else commits[0] or git("merge-base", "HEAD", head, accept=(0, 1, 128)) or head
     kept = head
     if best is not None:
         kept = commits[best] or _named_otherwise(git, rows[best], base=base, head=head)
@@ -194,8 +192,3 @@ def _with_id(git: Git, digits: str) -> str | None:
 
 def _commit(git: Git, name: str) -> str | None:
     return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", accept=(0, 1, 128)) or None
-
-
-def _fork(git: Git, head: str) -> str:
-    """Return where the branch left the one that is checked out, or its first commit."""
-    return git("merge-base", "HEAD", head, accept=(0, 1, 128)) or head

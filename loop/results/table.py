@@ -29,13 +29,13 @@ _MEASURED = (Status.KEEP, Status.DISCARD, Status.QUARANTINE)
 _OTHERS = {
     Status.KEEP: ("accept", "accepted", "baseline", "best", "improved", "kept"),
     Status.DISCARD: ("discarded", "reject", "rejected", "repair", "revert", "reverted", "tentative", "worse"),
-    Status.CRASH: ("crashed", "error", "fail", "failed", "oom", "timeout"),
-    Status.SKIP: ("skipped",),
+    Status.CRASH: ("crashed", "error", "fail", "failed", "invalid", "oom", "timeout"),
+    Status.SKIP: ("blocked", "duplicate", "skipped"),
 }
 """What other projects call a verdict. A baseline that is trained again after a keep is none itself."""
 
 _MEANT = {word: status for status, words in _OTHERS.items() for word in words} | {s.value: s for s in Status}
-_NO_NUMBER = ("-", "n/a", "na", "none", "null")  # of what was not kept
+_NO_NUMBER = ("-", "n/a", "na", "none", "null", "crash", *_OTHERS[Status.CRASH])  # of what was not kept
 _LARGEST = 2**26  # bytes of a file that is read; a line of ours has about a hundred
 _LINE_END = re.compile(r"\r\n|\n|\r")
 # A row as this project writes it, or as a spreadsheet makes of it.

@@ -24,13 +24,7 @@ _NUMBERS = 12
 
 
 def results_message(
-    rows: Sequence[Row],
-    *,
-    metric: str,
-    goal: Goal,
-    total: int,
-    tag: str | None = None,
-    width: int = 60,
+    rows: Sequence[Row], *, metric: str, goal: Goal, total: int, tag: str | None = None, width: int = 60
 ) -> Message:
     """Return `rows`, the last of `total` results, as a table `width` columns wide.
 

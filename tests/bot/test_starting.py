@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from bot.setup.settings import load_settings
 from loop.errors import UserError
 from loop.experiment import Actor, EventKind, Reason, RunState, Status
 from loop.store.events import last_event_of
+from loop.store.experiments import TAKEN_OVER
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
 from notifiers.message import Reply
@@ -200,6 +201,36 @@ async def test_up_says_with_numbers_that_a_run_was_paused_or_done(
     if state is RunState.DONE:  # one message for one thing: that it is resumed is in the note
         assert turn.data["state"] == RunState.RUNNING
         assert Outbox(office.journal, "any").has_answer(turn)
+
+
+@pytest.mark.parametrize(
+    ("state", "proposer", "is_refused"),
+    [
+        (RunState.DONE, "search", True),
+        (RunState.RUNNING, TAKEN_OVER, True),
+        (RunState.RUNNING, "search", False),  # a bot was in the middle of it
+    ],
+)
+async def test_a_run_begins_anew_only_where_a_new_one_would(
+    office: Office, monkeypatch: pytest.MonkeyPatch, state: RunState, proposer: str, is_refused: bool
+) -> None:
+    run = office.host.start_run("mar12")
+    baseline = replace(make_experiment(run, 0, Status.KEEP), commit=run.base_commit)
+    office.journal.record(replace(baseline, proposer=proposer))
+    office.journal.set_state(run, state)
+    found = load_settings(Path("/no/such/.env"), office.bot.environment | {"DATA_PATHS": "/no/such/data"})
+    monkeypatch.setattr(office.host, "settings", found)
+    refused = (
+        pytest.raises(UserError, match=r"^Data: missing: /no/such/data") if is_refused else nullcontext()
+    )
+    with refused:
+        await go_on(office.host, found, Order(tag="mar12"))
+    if state is RunState.DONE:
+        reply = await office.ask("/resume", HERE)
+        assert reply is not None
+        assert reply.refused
+        assert reply.message.text.startswith("Data: missing: /no/such/data")
+    assert office.journal.run_by_id(run.id).state is state
 
 
 def test_the_template_is_prepared_only_where_a_run_of_it_is_to_come(tmp_path: Path) -> None:

@@ -86,10 +86,7 @@ REACHES = (  # of several that match the first counts
     _reach(Rule.TIME, "counts another time than the clock's", r"time\.(?:process|thread)_time\w*"),
     _reach(Rule.EXIT, "ends the program at once", r"os\.(?:_exit|abort)|signal\.raise_signal"),
     _reach(
-        Rule.ENVIRONMENT,
-        "reads or sets the environment",
-        r"os\.(?:environb?|getenv|putenv)",
-        Severity.NOTE,
+        Rule.ENVIRONMENT, "reads or sets the environment", r"os\.(?:environb?|getenv|putenv)", Severity.NOTE
     ),
 )
 

@@ -26,11 +26,7 @@ _LONGEST_WAIT = 15.0  # seconds that an SDK may wait before it tries again; a lo
 _CONNECT = 10.0  # seconds to reach a provider
 _OPENAI = "api.openai.com"
 _KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY", "google": "GOOGLE_API_KEY"}
-_URLS = {
-    "anthropic": "ANTHROPIC_BASE_URL",
-    "openai": "OPENAI_BASE_URL",
-    "google": "GOOGLE_GEMINI_BASE_URL",
-}
+_URLS = {"anthropic": "ANTHROPIC_BASE_URL", "openai": "OPENAI_BASE_URL", "google": "GOOGLE_GEMINI_BASE_URL"}
 
 
 def model_name(name: str) -> str:

@@ -163,10 +163,7 @@ class SearchHistory:
 
 
 def read_history(
-    experiments: Sequence[Experiment],
-    axes: Sequence[Axis],
-    program: BestProgram,
-    device_mb: float | None,
+    experiments: Sequence[Experiment], axes: Sequence[Axis], program: BestProgram, device_mb: float | None
 ) -> SearchHistory:
     """Return what the experiments tell about these axes of a program, on a device with so many MiB.
 

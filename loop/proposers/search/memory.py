@@ -20,7 +20,6 @@ _USABLE = 0.95  # of a device: the rest is for the driver and for gaps between b
 _STEP = 1.3  # times what ran: no more is tried at once where it is unknown how much there is
 _MEBIBYTES = re.compile(r"(\d+) MiB")  # as nvidia-smi writes what a GPU has
 
-
 # Factors of the size, by whole names in capitals. Where the first are not known, the next ones are taken.
 _FACTORS: tuple[tuple[frozenset[str], ...], ...] = (
     (LAYERS,),

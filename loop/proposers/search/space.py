@@ -157,7 +157,7 @@ def _ladder(
     if isinstance(value, bool):
         return (False, True)
     if isinstance(value, str):
-        is_pattern = "PATTERN" in words or _repeats(value)
+        is_pattern = "PATTERN" in words or len(set(value)) < len(value)
         return _pattern_ladder(value, layers, letters) if is_pattern else ()
     if value and not _TINIEST < abs(value) < _LARGEST:
         return ()
@@ -199,15 +199,16 @@ def _first_steps(zero: float, words: frozenset[str]) -> tuple[float, ...]:
 def _int_ladder(value: int, words: frozenset[str], text: str) -> Iterable[int]:
     if value < 0:
         return ()  # a marker such as -1, not an amount
+    sizes = (value * 2, value // 2) if value % 2 == 0 else (value * 2,)
     if not words & _COUNTS or words & {"DIM", "SIZE"}:
         power = value & (value - 1) == 0 and (value >= 256 or "**" in text)
         if words & _SIZES or power:
-            sizes = (value * 2, value // 2) if value % 2 == 0 else (value * 2,)
             return [size for size in sizes if "HEAD" not in words or size <= _LARGEST_HEAD]
         if value >= 10:
             factor = _INT_FACTOR if value < 1000 else _FLOAT_FACTOR
             return (round(step) for step in _preferred(float(value), factor))
-    return range(max(1, value - _COUNT_REACH), value + _COUNT_REACH + 1)
+    near = range(max(1, value - _COUNT_REACH), value + _COUNT_REACH + 1)
+    return (*near, *sizes) if words & {"HEAD", "HEADS"} else near  # few near it divide a width
 
 
 def _fraction_ladder(value: float) -> Iterable[float]:
@@ -225,10 +226,6 @@ def _preferred(value: float, factor: float) -> list[float]:
         steps += [step for m in _MANTISSAS if low <= (step := float(f"{m}e{exponent}")) <= high]
         exponent += 1
     return steps
-
-
-def _repeats(text: str) -> bool:
-    return len(set(text)) < len(text)
 
 
 def _pattern_ladder(pattern: str, layers: int, letters: Collection[frozenset[str]]) -> tuple[str, ...]:

@@ -137,12 +137,12 @@ def test_a_command_that_only_reads_says_what_another_version_needs_and_writes_no
     assert path.read_bytes() == before
 
 
-def run_doctor(settings: Settings, *arguments: str) -> Result:
+def run_doctor(settings: Settings, *arguments: str, **more: str) -> Result:
     """Examine what is quickly examined of trainings: a toy without a sandbox."""
     repository = settings.home.parent / "repository"
     if not repository.exists():
         make_repository(repository)
-    environment = {"REPOSITORY": str(repository), "SANDBOX": "none"}
+    environment = {"REPOSITORY": str(repository), "SANDBOX": "none", **more}
     return CliRunner().invoke(app, ["--home", str(settings.home), "doctor", *arguments], env=environment)
 
 
@@ -161,6 +161,12 @@ def test_doctor_names_a_repository_that_cannot_be_looked_at(settings: Settings) 
     done = run_doctor(settings, "--repo", "x" * 300)
     assert done.exit_code == 1
     assert "FAIL  repository: There is no folder /" in done.stdout
+
+
+def test_doctor_looks_at_chats_too(settings: Settings) -> None:
+    done = run_doctor(settings, TELEGRAM_CHAT_IDS="1", SLACK_CHANNELS="C1")
+    for row in ("warn  Telegram: ", "warn  Slack: "):
+        assert f"\n{row}" in f"\n{done.stdout}"
 
 
 def test_an_older_state_file_is_a_warning_of_doctor_and_a_newer_one_a_failure(settings: Settings) -> None:

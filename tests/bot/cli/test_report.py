@@ -86,7 +86,8 @@ def test_how_a_file_of_others_was_read_is_said(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "night.tsv"
-    rows = "a\t24.9\t1\tbaseline\tx\nb\t1e300\t1\tbest\ty\n"
+    rows = "a\t24.9\t1\tbaseline\tx\nb\t24.9\t1\tkeep\tless code\nc\t1e300\t1\tbest\ty\n"
+    rows += "d\t24.9\t1\tkeep\tanew\ne\t25.1\t1\tkeep\tz\n"
     file.write_text(HEADER.replace("val_bpb", "accuracy") + rows)
     report_of_file(settings, file).show(UTC)
     *report, read, _, goal = capsys.readouterr().out.splitlines()

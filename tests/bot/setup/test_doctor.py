@@ -140,6 +140,16 @@ def test_a_time_budget_that_the_repository_does_not_use_is_a_warning(look: Exami
     assert check.detail == "TIME_BUDGET=60 is not used: the repository fixes 1200 s"
 
 
+def test_a_number_that_should_rise_and_is_minimized_is_a_warning(look: Examine, repository: Path) -> None:
+    here = {"REPOSITORY": str(repository), "METRIC": "val_accuracy"}
+    check = look(**here)["goal"]
+    assert check.ok is None
+    assert check.detail == "lower val_accuracy counts as better: if higher is, set METRIC_GOAL=maximize"
+    assert "goal" not in look(**here | {"METRIC_GOAL": "maximize"})
+    assert "goal" in look(**here | {"METRIC": "val_sharpe"})
+    assert "goal" not in look(**here | {"METRIC": "val_loss"})
+
+
 def test_a_folder_without_git_is_refused(look: Examine, tmp_path: Path) -> None:
     check = look(REPOSITORY=str(tmp_path))["repository"]
     assert check.ok is False

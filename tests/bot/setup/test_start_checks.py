@@ -61,13 +61,14 @@ def test_where_nothing_fails_a_run_starts(machine: Machine) -> None:
 
 def test_what_a_run_does_not_see_and_does_not_use_is_told_with_its_start(machine: Machine) -> None:
     (machine.bot.repository / "train.py").write_text("WIDTH = 1\n")
-    machine.bot.environment["TIME_BUDGET"] = "90"
+    machine.bot.environment |= {"TIME_BUDGET": "90", "METRIC": "f1"}
     run = machine.runs().start_run("mar12")
     started = last_event_of(machine.journal, run.id, (EventKind.RUN_STARTED,))
     assert started is not None
-    assert message_of(started, run).text.splitlines()[-2:] == [
+    assert message_of(started, run).text.splitlines()[-3:] == [
         "Uncommitted, so not part of a run: changes of train.py",
         "TIME_BUDGET=90 is not used: the repository fixes 60 s",
+        "Lower f1 counts as better: if higher is, set METRIC_GOAL=maximize",
     ]
 
 

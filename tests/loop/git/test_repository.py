@@ -139,6 +139,9 @@ def test_a_file_that_is_missing(repository: Path) -> None:
     git(repository, "commit", "--quiet", "-m", "x")
     assert refused(repository).startswith("There is no prepare.py on branch main")
     assert "set FROZEN= for none, or to" in refused(repository)
+    commit_files(repository, {"a/train.py": "x = 1\n", "a/prepare.py": "", "prepare.md": ""}, "in a folder")
+    with pytest.raises(UserError, match=r": set FROZEN=a/prepare\.py\.$"):
+        inspect(repository, editable="a/train.py")
 
 
 def test_a_program_that_is_missing_is_looked_for(repository: Path) -> None:

@@ -63,6 +63,9 @@ def test_a_dataset_is_found_by_its_name_and_the_variables_that_choose_it() -> No
 def test_a_cache_is_found_that_a_function_chooses() -> None:
     assert found(BY_FUNCTION) == ["/home/ann/.cache/autoresearch/datasets"]
     assert found(BY_FUNCTION, AUTORESEARCH_CACHE_DIR="~/ar") == ["/home/ann/ar/datasets"]
+    assert found(BY_FUNCTION, AUTORESEARCH_DATASET=" Fineweb") == [
+        "/home/ann/.cache/autoresearch/datasets/fineweb"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def around(source: str) -> bytes:
         "_lr = 0.1\nf(_lr)",
         "if fast:\n    lr = 0.1\nf(lr)",
         "def main():\n    lr = 0.1\n    f(lr)",
+        "if __name__ == '__main__':\n    LR = 0.1",
         "if __name__ == '__main__':\n    if fast:\n        lr = 0.1\n    f(lr)",
         # Dictionaries
         "labels = {'cat': 0}\nf(labels)",

@@ -415,11 +415,11 @@ def test_a_malformed_line_is_named(text: str, sentence: str) -> None:
 
 
 def test_words_of_other_projects_are_read_and_counted() -> None:
-    words = "Baseline best tentative best repair failed kept baseline skipped keep"
+    words = "Baseline best tentative best repair failed kept baseline skipped keep duplicate"
     rows = "".join(f"abc\t0.{99 - i}\t1.0\t{word}\tx\n" for i, word in enumerate(words.split()))
     found = parse_results(HEADER + rows)
     assert " ".join(row.status for row in found.rows) == (
-        "keep keep discard keep discard crash keep discard skip keep"
+        "keep keep discard keep discard crash keep discard skip keep skip"
     )
     assert found.renamed == (
         ("baseline", Status.KEEP, 1),
@@ -430,12 +430,13 @@ def test_words_of_other_projects_are_read_and_counted() -> None:
         ("kept", Status.KEEP, 1),
         ("baseline", Status.DISCARD, 1),  # it was trained again: no better than what was kept meanwhile
         ("skipped", Status.SKIP, 1),
+        ("duplicate", Status.SKIP, 1),
     )
     assert parse_results(rows).rows == found.rows  # such a first line is no header
     assert parse_results(HEADER + "abc\t0.9\t1.0\tkeep\tx\n").renamed == ()
 
 
-@pytest.mark.parametrize("nothing", ["-", "n/a", "None"])
+@pytest.mark.parametrize("nothing", ["-", "n/a", "None", "FAIL"])
 def test_what_was_not_kept_needs_no_number(nothing: str) -> None:
     assert parse_results(f"{HEADER}abc\t{nothing}\t1.0\treverted\tx\n").rows[0].value is None
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loop.errors import UserError
 from loop.program.constants import Value, find_constants
-from loop.program.demands.requirements import Requirements, read_requirements
+from loop.program.demands.requirements import Requirements, known_letters, read_requirements
 
 PREPARE = {"prepare.py": "MAX_SEQ_LEN = 2048\n", "program.md": "# A text\n", "broken.py": "X = ("}
 
@@ -201,7 +201,22 @@ def test_effects(source: str, expected: bool) -> None:
     assert has_effect(f"A = 64\n{source}\n", "A", A=65) is expected
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        'assert all(c in "SML" for c in PATTERN)',
+        'windows = {"S": short, "M": 2 * short, "L": long}',
+        "known = set('SML')",
+        'if c == "S":\n    pass\nelif c == "M" or c == "L":\n    pass',
+        'match c:\n    case "S": pass\n    case "M": pass\n    case "L": pass',
+    ],
+)
+def test_letters_that_a_program_tells_apart_are_known(source: str) -> None:
+    assert known_letters(f"{source}\nmode = {{'x': 1, 'LONG': 2}}\n") == (frozenset("SML"),)
+
+
 def test_a_program_that_cannot_be_read_has_no_requirements() -> None:
+    assert known_letters("A = (") == ()
     assert read_requirements("A = (", {}) is None
     with pytest.raises(UserError):
         Requirements("A = (", {})

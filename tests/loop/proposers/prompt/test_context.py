@@ -16,7 +16,7 @@ from loop.git.workspace import Workspace
 from loop.logs.capture import LOG
 from loop.proposers.prompt import context
 from loop.proposers.prompt.context import ContextReader
-from tests.loop.lab import Lab, value
+from tests.loop.lab import Lab, git, value
 from tests.loop.trainings import trained
 
 
@@ -118,6 +118,18 @@ async def test_a_diff_that_git_has_lost_is_left_out(lab: Lab, workspace: Workspa
     lab.journal.record(lost)
     read = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders).read(lab.now())
     assert set(read.changes) == {2}
+
+
+def test_the_fixed_files_and_those_about_the_repository_are_read(lab: Lab, workspace: Workspace) -> None:
+    texts = {"README.md": "# What this is\n", "program.md": "Lower val_bpb.\n", "notes.md": "mine\n"}
+    for name, text in texts.items():
+        (lab.repository / name).write_text(text)
+    git(lab.repository, "add", "--all")
+    git(lab.repository, "commit", "--quiet", "--message=texts")
+    run = replace(lab.now(), base_commit=git(lab.repository, "rev-parse", "HEAD"))
+    read = ContextReader(journal=lab.journal, workspace=workspace, folders=lab.folders).read(run)
+    fixed = (lab.repository / "prepare.py").read_text()
+    assert read.files == {name: texts[name] for name in ("README.md", "program.md")} | {"prepare.py": fixed}
 
 
 @pytest.mark.parametrize(
