@@ -150,9 +150,8 @@ class CommandHandlers(IdeaCommands):
         engine = await self.steered(request)
         number, times = call.count("n"), call.count("k", 1)
         await engine.rerun(number, times, request.sender.asker)
-        run, again = engine.run, "once more" if times == 1 else f"{times} more times"
-        when = "next" if run.state is RunState.RUNNING else f"after /resume, as run {run.tag} is {run.state}"
-        return Reply.changed(f"Experiment #{number} will be trained {again}, {when}.")
+        again = "once more" if times == 1 else f"{times} more times"
+        return Reply.changed(f"Experiment #{number} will be trained {again}{_when(engine.run) or ', next'}.")
 
     async def _accept(self, call: Call, request: Request) -> Reply:
         return await self._correct(EventKind.ACCEPTED, call, request)
@@ -164,7 +163,8 @@ class CommandHandlers(IdeaCommands):
         engine, number = await self.steered(request), call.count("n")
         by = Asker(request.sender.name, _answered_in(request))
         correction = await engine.correct(kind, number, by)
-        return Reply.changed(corrected_text(kind, number, correction.retried), brief=True)
+        when = _when(engine.run) if correction.retried else ""
+        return Reply.changed(corrected_text(kind, number, correction.retried) + when, brief=True)
 
     async def _certify(self, _: Call, request: Request) -> Reply:
         engine = await self.steered(request)
@@ -191,12 +191,11 @@ class CommandHandlers(IdeaCommands):
 
     async def _trained(self, engine: Engine, text: str, request: Request, *, more: int = 0) -> Reply:
         """Answer what will be trained, with so many `more` experiments; a run that is done goes on for it."""
-        run = engine.run
-        if run.state is RunState.DONE:
+        if engine.run.state is RunState.DONE:
             await engine.resume(reason=_order(request))
             self.runs.conduct(engine.run, more)
-        elif run.state is not RunState.RUNNING:
-            return Reply.changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
+        elif when := _when(engine.run):
+            return Reply.changed(f"{text}{when}.")
         return Reply.changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
 
     # Questions
@@ -245,10 +244,8 @@ class CommandHandlers(IdeaCommands):
         workspace = await in_thread(self.runs.workspace, run)
         if call.has("to"):
             after = (await self._experiment(call, request, "to"))[1]
-            text = await in_thread(workspace.diff, after.commit, experiment.commit)
-            return Message(
-                f"From experiment #{experiment.number} to #{after.number}", text or "(no difference)"
-            )
+            text = await in_thread(workspace.diff, after.commit, experiment.commit) or "(no difference)"
+            return Message(f"From experiment #{experiment.number} to #{after.number}", text)
         if experiment.number == 0:
             return Message("Experiment #0 is the baseline, without a change.")
         text = await in_thread(workspace.diff, experiment.commit)
@@ -291,11 +288,8 @@ class CommandHandlers(IdeaCommands):
         channel = request.sender.channel
         try:
             text = call.text("text")
-            found = (
-                await in_thread(self.preferences.change, channel, text)
-                if text
-                else await in_thread(self.preferences.get, channel)
-            )
+            change, get = self.preferences.change, self.preferences.get
+            found = await (in_thread(change, channel, text) if text else in_thread(get, channel))
         except ValueError as error:
             raise UserError(str(error)) from None
         sign = "<" if self.settings.metric_goal is Goal.MINIMIZE else ">"
@@ -359,6 +353,12 @@ class CommandHandlers(IdeaCommands):
 
 def _order(request: Request) -> Reason:
     return Reason(Actor.PERSON, request.sender.name, answered_in=request.sender.channel)
+
+
+def _when(run: Run) -> str:
+    """Return that what was ordered waits, as the end of a sentence; empty where the run goes on."""
+    word = "but" if run.state is RunState.STOPPED else "after /resume, as"
+    return "" if run.state is RunState.RUNNING else f", {word} run {run.tag} is {run.state}"
 
 
 def _answered_in(request: Request) -> str:
