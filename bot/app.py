@@ -339,7 +339,15 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
     if order.certify and experiments is None:
         raise UserError("--certify needs --experiments: it comes at their end.")
     runs.conduct(run, experiments, unattended=order.exit_when_done, certify=order.certify)
+    for other in await in_thread(_beside, runs, settings, run):
+        runs.conduct(other, settings.experiments)
     return run
+
+
+def _beside(runs: Runs, settings: Settings, run: Run) -> list[Run]:
+    """Return the runs that go on in other lanes than this one."""
+    others = [each for each in runs.going() if each.id != run.id and not _is_foreign(runs, settings, each)]
+    return [each for each in others if not runs.shares_lanes(each, runs.slots(run))]
 
 
 def _standing_of(runs: Runs, run: Run, zone: tzinfo) -> str:
@@ -389,8 +397,7 @@ def _choose_run(runs: Runs, settings: Settings, tag: str | None) -> Run:
 
 
 def _foreign_run(runs: Runs, settings: Settings) -> Run | None:
-    going = (run for run in runs.journal.active_runs() if run.state is not RunState.DONE)
-    return next((run for run in going if _is_foreign(runs, settings, run)), None)
+    return next((run for run in runs.going() if _is_foreign(runs, settings, run)), None)
 
 
 def _is_foreign(runs: Runs, settings: Settings, run: Run) -> bool:

@@ -112,9 +112,8 @@ class CommandHandlers(IdeaCommands):
         now, tag = call.has("now"), engine.run.tag
         await engine.pause(now=now, reason=_order(request))
         if engine.run.state is RunState.PAUSING:
-            return Reply.changed(
-                f"Run {tag} pauses after the current experiment. /pause now ends it at once.", brief=True
-            )
+            text = f"Run {tag} pauses after the current experiment. /pause now ends it at once."
+            return Reply.changed(text, brief=True)
         then = "reruns the interrupted experiment" if now else "continues it"
         return Reply.changed(f"Run {tag} is paused. /resume {then}. Best: {look_at(tag)}", brief=True)
 
@@ -219,14 +218,8 @@ class CommandHandlers(IdeaCommands):
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
         rows = await in_thread(read_rows, self._journal, run.id, start=start)
         best = await in_thread(self._journal.best, run.id)
-        table = results_message(
-            rows,
-            metric=run.metric,
-            goal=run.goal,
-            total=total,
-            tag=run.tag,
-            width=TERMINAL if request.sender.is_local else PHONE,
-        )
+        width = TERMINAL if request.sender.is_local else PHONE
+        table = results_message(rows, metric=run.metric, goal=run.goal, total=total, tag=run.tag, width=width)
         return replace(table, buttons=named_buttons(best, run.state) if best else ())
 
     async def _best(self, _: Call, request: Request) -> Message:
@@ -253,9 +246,8 @@ class CommandHandlers(IdeaCommands):
 
     async def _log(self, call: Call, request: Request) -> Message:
         run, experiment = await self._experiment(call, request)
-        if experiment.status:
-            path = RunFolders(self.settings.home, run.id).log(experiment.number)
-        else:
+        path = RunFolders(self.settings.home, run.id).log(experiment.number)
+        if not experiment.status:
             path = (await in_thread(self.runs.engine, run)).live_log(experiment)
         tail = await in_thread(read_tail, path, limit=LOG_BYTES)
         text = without_secrets(tail, self.settings.secrets)
@@ -314,10 +306,8 @@ class CommandHandlers(IdeaCommands):
         return Message("Health", "\n".join((render(checks if call.has("all") else bad), *incidents)))
 
     def _checks(self) -> tuple[Check, ...]:
-        settings = self.settings
-        checks = health_checks(
-            self._journal, home=settings.home, heartbeat_minutes=settings.heartbeat_minutes, now=self.now()
-        )
+        settings, minutes = self.settings, self.settings.heartbeat_minutes
+        checks = health_checks(self._journal, home=settings.home, heartbeat_minutes=minutes, now=self.now())
         failed = (loop_check(one.run, one.ended.reason) for one in self.runs.loops() if one.ended)
         nodes = self.runs.nodes
         where = nodes.checks() if nodes else [sandbox_check(self.runs.sandbox)]
