@@ -204,6 +204,34 @@ async def test_a_certification_begins_when_no_lane_trains_and_uses_all(make_lab:
     assert {row["lane"] for row in rows} == {0, 1}
 
 
+async def test_a_lane_trains_both_programs_of_a_certification_by_turns_whatever_the_others_do(
+    make_lab: MakeLab,
+) -> None:
+    """The first of its repeats waits at the gate, so that the other lane trains the five others."""
+    gated = """\
+gate = os.environ["TORCH_GATE"]
+if os.path.exists(gate + ".shut") and not os.path.exists(gate + ".first"):
+    open(gate + ".first", "w")
+    wait()
+"""
+    lab = make_lab(program(f"{gated}summary(1.5)"))
+    edits = Edits(program(f"{gated}summary(1.4)"), program(f"{gated}summary(1.6)"))
+    engine = lab.engine(ideas=edits, slots=TWO)
+    await engine.conduct(2)
+    open_gate(lab, ".shut")
+    await engine.certify()
+    await engine.resume()
+    conducting = asyncio.create_task(engine.conduct(0))
+    repeats = "SELECT number, lane FROM trainings WHERE purpose = 'repeat' ORDER BY started_at"
+    await lab.until(lambda: lab.kinds().count(EventKind.REPEATED) == 5)
+    lab.open_gate()
+    await conducting
+    lanes = [[row["number"] for row in lab.journal.query(repeats) if row["lane"] == lane] for lane in (0, 1)]
+    (held,), others = sorted(lanes, key=len)
+    assert held in (0, 1)
+    assert others in ([1, 0, 1, 0, 1], [0, 1, 0, 1, 0])
+
+
 async def test_the_noise_is_told_once_the_last_of_the_lanes_has_repeated(make_lab: MakeLab) -> None:
     lab = make_lab(toy(1.0, 1.0))
     engine = lab.engine(ideas=Edits(), slots=TWO, noise_runs=2)
