@@ -331,17 +331,22 @@ async def go_on(runs: Runs, settings: Settings, order: Order) -> Run | None:
     run = await in_thread(_choose_run, runs, settings, order.tag) if foreign is None else foreign
     if ordered or not settings.has_chat:
         await in_thread(runs.require_fit, run)
-    if run.state is not RunState.RUNNING:
-        reason = await in_thread(_standing_of, runs, run, settings.zone)  # told everywhere
-        await in_thread(runs.journal.note, run.id, EventKind.NOTED, reason=reason)
-    await _make_ready(runs, run)
+    await _make_ready(runs, run, settings.zone)
     if order.exit_when_done and run.state is RunState.PAUSED:
         raise UserError(f"Run {run.tag} is paused. Start without --exit-when-done and send /resume.")
     experiments = order.experiments or settings.experiments or (FEW if order.exit_when_done else None)
     if order.certify and experiments is None:
         raise UserError("--certify needs --experiments: it comes at their end.")
     runs.conduct(run, experiments, unattended=order.exit_when_done, certify=order.certify)
+    for other in await in_thread(_beside, runs, settings, run):
+        runs.conduct(other, settings.experiments)
     return run
+
+
+def _beside(runs: Runs, settings: Settings, run: Run) -> list[Run]:
+    """Return the runs that go on in other lanes than this one."""
+    others = [each for each in runs.going() if each.id != run.id and not _is_foreign(runs, settings, each)]
+    return [each for each in others if not runs.shares_lanes(each, runs.slots(run))]
 
 
 def _standing_of(runs: Runs, run: Run, zone: tzinfo) -> str:
@@ -349,7 +354,10 @@ def _standing_of(runs: Runs, run: Run, zone: tzinfo) -> str:
     return standing_text(runs.status(run), since=turn.at if turn else run.created_at, zone=zone)
 
 
-async def _make_ready(runs: Runs, run: Run) -> None:
+async def _make_ready(runs: Runs, run: Run, zone: tzinfo) -> None:
+    if run.state is not RunState.RUNNING:
+        reason = await in_thread(_standing_of, runs, run, zone)  # told everywhere
+        await in_thread(runs.journal.note, run.id, EventKind.NOTED, reason=reason)
     try:
         engine = await in_thread(runs.engine, run)
         if run.state is RunState.DONE:
@@ -391,8 +399,7 @@ def _choose_run(runs: Runs, settings: Settings, tag: str | None) -> Run:
 
 
 def _foreign_run(runs: Runs, settings: Settings) -> Run | None:
-    going = (run for run in runs.journal.active_runs() if run.state is not RunState.DONE)
-    return next((run for run in going if _is_foreign(runs, settings, run)), None)
+    return next((run for run in runs.going() if _is_foreign(runs, settings, run)), None)
 
 
 def _is_foreign(runs: Runs, settings: Settings, run: Run) -> bool:

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
 
-from bot.current import CurrentRun
+from bot.current import CurrentRun, foremost
 from bot.nodes import nodes_of
 from bot.plan import make_plan
 from bot.proposers import make_researcher
@@ -170,8 +170,8 @@ class Runs:
 
         Done `quickly`, its evaluator is not asked. `lanes` are the numbers of those that it uses, None: all.
         """
-        self._require_free_device()
         slots = choose_slots(self.slots(), lanes)
+        self._require_free(slots)
         settings = self.settings
         facts = facts_of(settings, self.repository)
         taken = self._taken_tags()
@@ -240,14 +240,18 @@ class Runs:
         if lacking := failures(checks):
             raise UserError("\n".join(lacking))
 
-    def _require_free_device(self) -> None:
-        run = self.current.now()
-        if run is not None and run.state not in (RunState.DONE, RunState.STOPPED):
+    def _require_free(self, slots: Sequence[Slot]) -> None:
+        if run := foremost([run for run in self.going() if self.shares_lanes(run, slots)]):
             up = own_command(f"up --tag {run.tag}", self.settings.home)
-            raise UserError(
-                f"Run {run.tag} is {run.state.value} on this machine. /stop it first "
-                f"(if no bot is running, start it with `{up}`)."
-            )
+            trains = f"Run {run.tag} is {run.state.value} on this machine"
+            raise UserError(f"{trains}. /stop it first (if no bot is running, start it with `{up}`).")
+
+    def going(self) -> list[Run]:
+        return [run for run in self.journal.active_runs() if run.state is not RunState.DONE]
+
+    def shares_lanes(self, run: Run, slots: Sequence[Slot]) -> bool:
+        """Tell whether a run trains in one of these lanes; those of a cluster are all one run's."""
+        return self.nodes is not None or any(slot in slots for slot in self.slots(run))
 
     def _conducted(self) -> set[int]:
         return {id_ for id_, loop in self._loops.items() if not loop.task.done()}
@@ -325,10 +329,7 @@ class Runs:
 
     async def tend_lane(self, run: Run, lane: int, reason: Reason | None) -> None:
         engine = await in_thread(self.engine, run)
-        if reason is None:
-            await engine.open_lane(lane)
-        else:
-            await engine.close_lane(lane, reason)
+        await (engine.open_lane(lane) if reason is None else engine.close_lane(lane, reason))
 
     async def unpause(self, run: Run) -> None:
         """Resume a run that the heartbeat paused, and restart its loop if it has ended."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bot.cli import print_json, say
 from bot.setup.settings import Settings
+from bot.setup.template import embedded_folder
 from loop.errors import UserError
 from loop.evaluation.guard.examine import examine, module_names, refused
 from loop.evidence import Finding, Severity
@@ -40,7 +41,8 @@ def read(file: Path) -> str:
 
 def find(settings: Settings, source: str, repository: Path | None) -> tuple[Finding, ...]:
     """Return what is found in a program; in a repository against its base and what it trained."""
-    if repository is None:
+    given, repository = repository, repository or embedded_folder(settings)
+    if given is None and not repository.exists():
         return examine(source, frozen=module_names(settings.frozen), metric=settings.metric)
     editable = settings.editable
     facts = inspect(repository, settings.base_branch or None, editable=editable, frozen=settings.frozen)
@@ -71,9 +73,8 @@ def table(findings: Sequence[Finding], *, is_refused: bool) -> str:
     if not findings:
         return "Nothing found."
     lines = [f"{each.line:5d}  {each.severity:<6}  {each.message}" for each in findings]
-    counts = {severity: sum(each.severity is severity for each in findings) for severity in Severity}
     if is_refused:
         return "\n".join((*lines, "It would be refused."))
-    flags, notes = counts[Severity.FLAG], counts[Severity.NOTE]
+    flags, notes = (sum(each.severity is one for each in findings) for one in (Severity.FLAG, Severity.NOTE))
     said = [plural(flags, "flag")] * bool(flags) + [plural(notes, "note")] * bool(notes)
     return "\n".join((*lines, f"It would be trained, with {' and '.join(said)}."))

@@ -133,8 +133,7 @@ def check(
     from bot.cli.check import check_file
 
     settings = context.obj()
-    is_refused = check_file(settings, file, repo or settings.repository, as_json=as_json)
-    raise typer.Exit(code=int(is_refused))
+    raise typer.Exit(code=int(check_file(settings, file, repo or settings.repository, as_json=as_json)))
 
 
 @app.command()

@@ -112,9 +112,8 @@ class CommandHandlers(IdeaCommands):
         now, tag = call.has("now"), engine.run.tag
         await engine.pause(now=now, reason=_order(request))
         if engine.run.state is RunState.PAUSING:
-            return Reply.changed(
-                f"Run {tag} pauses after the current experiment. /pause now ends it at once.", brief=True
-            )
+            text = f"Run {tag} pauses after the current experiment. /pause now ends it at once."
+            return Reply.changed(text, brief=True)
         then = "reruns the interrupted experiment" if now else "continues it"
         return Reply.changed(f"Run {tag} is paused. /resume {then}. Best: {look_at(tag)}", brief=True)
 
@@ -151,9 +150,8 @@ class CommandHandlers(IdeaCommands):
         engine = await self.steered(request)
         number, times = call.count("n"), call.count("k", 1)
         await engine.rerun(number, times, request.sender.asker)
-        run, again = engine.run, "once more" if times == 1 else f"{times} more times"
-        when = "next" if run.state is RunState.RUNNING else f"after /resume, as run {run.tag} is {run.state}"
-        return Reply.changed(f"Experiment #{number} will be trained {again}, {when}.")
+        again = "once more" if times == 1 else f"{times} more times"
+        return Reply.changed(f"Experiment #{number} will be trained {again}{_when(engine.run) or ', next'}.")
 
     async def _accept(self, call: Call, request: Request) -> Reply:
         return await self._correct(EventKind.ACCEPTED, call, request)
@@ -165,7 +163,8 @@ class CommandHandlers(IdeaCommands):
         engine, number = await self.steered(request), call.count("n")
         by = Asker(request.sender.name, _answered_in(request))
         correction = await engine.correct(kind, number, by)
-        return Reply.changed(corrected_text(kind, number, correction.retried), brief=True)
+        when = _when(engine.run) if correction.retried else ""
+        return Reply.changed(corrected_text(kind, number, correction.retried) + when, brief=True)
 
     async def _certify(self, _: Call, request: Request) -> Reply:
         engine = await self.steered(request)
@@ -192,12 +191,11 @@ class CommandHandlers(IdeaCommands):
 
     async def _trained(self, engine: Engine, text: str, request: Request, *, more: int = 0) -> Reply:
         """Answer what will be trained, with so many `more` experiments; a run that is done goes on for it."""
-        run = engine.run
-        if run.state is RunState.DONE:
+        if engine.run.state is RunState.DONE:
             await engine.resume(reason=_order(request))
             self.runs.conduct(engine.run, more)
-        elif run.state is not RunState.RUNNING:
-            return Reply.changed(f"{text}, after /resume, as run {run.tag} is {run.state}.")
+        elif when := _when(engine.run):
+            return Reply.changed(f"{text}{when}.")
         return Reply.changed(f"{text}{', after the experiment under way' if engine.under_way else ''}.")
 
     # Questions
@@ -221,14 +219,8 @@ class CommandHandlers(IdeaCommands):
         start = max(0, total - max(1, call.count("n", RESULTS_SHOWN)))
         rows = await in_thread(read_rows, self._journal, run.id, start=start)
         best = await in_thread(self._journal.best, run.id)
-        table = results_message(
-            rows,
-            metric=run.metric,
-            goal=run.goal,
-            total=total,
-            tag=run.tag,
-            width=TERMINAL if request.sender.is_local else PHONE,
-        )
+        width = TERMINAL if request.sender.is_local else PHONE
+        table = results_message(rows, metric=run.metric, goal=run.goal, total=total, tag=run.tag, width=width)
         return replace(table, buttons=named_buttons(best, run.state) if best else ())
 
     async def _best(self, _: Call, request: Request) -> Message:
@@ -246,10 +238,8 @@ class CommandHandlers(IdeaCommands):
         workspace = await in_thread(self.runs.workspace, run)
         if call.has("to"):
             after = (await self._experiment(call, request, "to"))[1]
-            text = await in_thread(workspace.diff, after.commit, experiment.commit)
-            return Message(
-                f"From experiment #{experiment.number} to #{after.number}", text or "(no difference)"
-            )
+            text = await in_thread(workspace.diff, after.commit, experiment.commit) or "(no difference)"
+            return Message(f"From experiment #{experiment.number} to #{after.number}", text)
         if experiment.number == 0:
             return Message("Experiment #0 is the baseline, without a change.")
         text = await in_thread(workspace.diff, experiment.commit)
@@ -257,9 +247,8 @@ class CommandHandlers(IdeaCommands):
 
     async def _log(self, call: Call, request: Request) -> Message:
         run, experiment = await self._experiment(call, request)
-        if experiment.status:
-            path = RunFolders(self.settings.home, run.id).log(experiment.number)
-        else:
+        path = RunFolders(self.settings.home, run.id).log(experiment.number)
+        if not experiment.status:
             path = (await in_thread(self.runs.engine, run)).live_log(experiment)
         tail = await in_thread(read_tail, path, limit=LOG_BYTES)
         text = without_secrets(tail, self.settings.secrets)
@@ -292,11 +281,8 @@ class CommandHandlers(IdeaCommands):
         channel = request.sender.channel
         try:
             text = call.text("text")
-            found = (
-                await in_thread(self.preferences.change, channel, text)
-                if text
-                else await in_thread(self.preferences.get, channel)
-            )
+            change, get = self.preferences.change, self.preferences.get
+            found = await (in_thread(change, channel, text) if text else in_thread(get, channel))
         except ValueError as error:
             raise UserError(str(error)) from None
         sign = "<" if self.settings.metric_goal is Goal.MINIMIZE else ">"
@@ -321,10 +307,8 @@ class CommandHandlers(IdeaCommands):
         return Message("Health", "\n".join((render(checks if call.has("all") else bad), *incidents)))
 
     def _checks(self) -> tuple[Check, ...]:
-        settings = self.settings
-        checks = health_checks(
-            self._journal, home=settings.home, heartbeat_minutes=settings.heartbeat_minutes, now=self.now()
-        )
+        settings, minutes = self.settings, self.settings.heartbeat_minutes
+        checks = health_checks(self._journal, home=settings.home, heartbeat_minutes=minutes, now=self.now())
         failed = (loop_check(one.run, one.ended.reason) for one in self.runs.loops() if one.ended)
         nodes = self.runs.nodes
         where = nodes.checks() if nodes else [sandbox_check(self.runs.sandbox)]
@@ -360,6 +344,12 @@ class CommandHandlers(IdeaCommands):
 
 def _order(request: Request) -> Reason:
     return Reason(Actor.PERSON, request.sender.name, answered_in=request.sender.channel)
+
+
+def _when(run: Run) -> str:
+    """Return that what was ordered waits, as the end of a sentence; empty where the run goes on."""
+    word = "but" if run.state is RunState.STOPPED else "after /resume, as"
+    return "" if run.state is RunState.RUNNING else f", {word} run {run.tag} is {run.state}"
 
 
 def _answered_in(request: Request) -> str:

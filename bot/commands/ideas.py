@@ -62,6 +62,8 @@ class IdeaCommands:
         run = await self.runs.current.chosen(sent_at=request.sent_at)
         if request.run not in (None, run.id):
             other = await self.asked_run(request)
+            if other.id in self.runs.current.conducted() and other.state is not RunState.STOPPED:
+                return other  # it goes on in lanes of its own
             raise UserError(f"Not done: this is about run {other.tag}, and commands steer run {run.tag} now.")
         return run
 

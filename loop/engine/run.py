@@ -145,6 +145,7 @@ class Engine(Conductor):
             if self.run.state is RunState.STOPPED:
                 raise UserError(f"Run {self.run.tag} is stopped: its program is changed no more.")
             idea = await in_thread(self._ask_removal, numbers, by)
+            self._limit = None if self._limit is None else self._limit + 1  # it comes beside the others
             self.prefetch.look_again(at_once=True)
             self._wake()
             return idea
@@ -175,8 +176,7 @@ class Engine(Conductor):
         """Change a verdict as a person says: the result was `ACCEPTED` or `REJECTED`."""
         async with self.switch:
             await in_thread(self._catch_up)
-            decide = self.verdicts.correct
-            self.run, correction = await in_thread(decide, self.run, kind, number, by)
+            self.run, correction = await in_thread(self.verdicts.correct, self.run, kind, number, by)
             self._wake()
             await self._follow(self._bring_up_to_date)
         if correction.retried:

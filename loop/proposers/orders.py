@@ -22,8 +22,8 @@ from loop.store.journal import Journal
 class OrdersFirst:
     """Proposes what was ordered, and else what `proposer` does.
 
-    That is first an edit that a decision took from the best program, or another lane's keep passed; then what
-    a person wants removed, and what a prune leaves out.
+    That is first what a person wants removed, then an edit that a decision took from the best program, or
+    another lane's keep passed, and what a prune leaves out.
     """
 
     def __init__(self, proposer: Proposer, *, journal: Journal, workspace: Workspace) -> None:
@@ -36,7 +36,7 @@ class OrdersFirst:
         return await in_thread(self._ordered, context) or await self._proposer.propose(context)
 
     def _ordered(self, context: Context) -> Proposal | None:
-        return self._retry(context) or self._removal(context) or self._left_out(context)
+        return self._removal(context) or self._retry(context) or self._left_out(context)
 
     def _retry(self, context: Context) -> Proposal | None:
         """Return the first edit that makes a new program; the others are given up with the reason."""

@@ -137,7 +137,7 @@ def _of_the_run(reason: Reason) -> str:
         return "the baseline crashed"
     if reason.cause is Cause.BRANCH:
         return str(reason.facts["error"])
-    return f"{plural(int(_number(reason.facts, 'made')), 'experiment')} completed"
+    return f"{plural(made, 'experiment')} completed" if (made := int(_number(reason.facts, "made"))) else ""
 
 
 def reason_in(data: Mapping[str, object]) -> Reason | None:

@@ -125,6 +125,17 @@ async def test_an_order_about_an_earlier_run_hits_no_other(house: House) -> None
     assert house.journal.last_event() == before
 
 
+async def test_an_order_is_about_the_run_where_it_is_given_while_that_goes_on_beside_the_other(
+    house: House,
+) -> None:
+    house.journal.set_state(house.old, RunState.RUNNING)
+    house.host.current.conducted = lambda: {house.old.id, house.new.id}
+    assert "Run old" in await house.write("/pause", TOPIC)
+    old, new = (house.journal.run_by_id(run.id).state for run in (house.old, house.new))
+    assert (old is RunState.RUNNING, new) == (False, RunState.RUNNING)
+    assert "Run new" in await house.write("/pause", "9")
+
+
 async def test_a_button_under_an_answer_is_about_the_run_of_the_answer(house: House) -> None:
     """An answer is not on record: its buttons say which run they are about, however old they are."""
     about_old, about_new = [

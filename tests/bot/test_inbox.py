@@ -205,6 +205,22 @@ async def test_a_result_is_accepted_or_rejected_and_others_hear_of_it(office: Of
     ]
 
 
+async def test_what_waits_for_a_run_to_go_on_is_said_to(office: Office) -> None:
+    run = office.host.start_run("mar12")
+    workspace, head = office.host.workspace(run), run.base_commit
+    office.journal.record(replace(make_experiment(run, 0, Status.KEEP), parent=head, commit=head))
+    for number in (1, 2, 3):
+        source = f"{workspace.source(head)}# {number}\n"
+        made, head = head, workspace.commit(head, source, "better").sha
+        office.journal.record(replace(make_experiment(run, number, Status.KEEP), parent=made, commit=head))
+    workspace.move_head(head, run.base_commit)
+    office.journal.set_state(run, RunState.DONE)
+    later = ", after /resume, as run mar12 is done"
+    assert await office.said("/rerun 1 2") == f"Experiment #1 will be trained 2 more times{later}."
+    assert await office.said("/reject 2") == f"#2 rejected; tried again, as built on it: #3{later}"
+    assert await office.said("/reject 1") == "#1 rejected"
+
+
 async def test_a_redelivered_request_is_obeyed_once(office: Office) -> None:
     first = await office.ask("/start_run mar12 go", key="telegram:1:5")
     again = await office.ask("/start_run mar12 go", key="telegram:1:5")

@@ -15,6 +15,8 @@ from loop.experiment import Actor, Cause, Reason, Run, RunState
 from loop.git.workspace import Workspace
 from loop.store.journal import Journal
 from tests.bot.real_bot import RealBot
+from tests.loop.evaluation import toy_evaluator_text
+from tests.loop.lab import git
 
 FULL = 'import sys\nDEPTH = 4\nprint("torch.OutOfMemoryError: CUDA out of memory")\nsys.exit(1)\n'
 
@@ -138,3 +140,11 @@ async def test_an_engine_is_made_once_and_not_on_the_event_loop(
     await machine.runs.conduct(run, 1)
     assert len(threads) == 1
     assert threading.get_ident() not in threads
+
+
+async def test_the_start_card_knows_what_checks_the_numbers(machine: Machine) -> None:
+    assert machine.runs.plan_run().evaluator == ""
+    (machine.runs.repository / "evaluate.py").write_text(toy_evaluator_text())
+    git(machine.runs.repository, "add", "evaluate.py")
+    git(machine.runs.repository, "commit", "--quiet", "--message=evaluator")
+    assert machine.runs.plan_run().evaluator == "evaluate.py"

@@ -115,7 +115,7 @@ class Evaluations:
     def _memory_of_device(self) -> float | None:
         """Return what the GPUs have together; asked for once."""
         if self._device_mb is None:
-            state = look_at_gpus()
+            state = None if self._trainings.plan.recipe else look_at_gpus()  # nodes have others
             sizes = [gpu.memory_mb or math.inf for gpu in state.gpus] if state else []
             self._device_mb = sum(sizes) or math.inf
         return self._device_mb

@@ -129,6 +129,21 @@ def test_what_a_run_has_trained_is_refused_with_its_experiment(checker: Checker,
     assert "experiment #0 (under way)" in found["findings"][0]["message"]
 
 
+def test_without_a_repository_it_is_compared_with_the_embedded_one(checker: Checker) -> None:
+    folder = checker.folder / "home/template"
+    folder.parent.mkdir()
+    init_repository(folder, "cpu")
+    base = (folder / "train.py").read_text()
+    code, found = checker.json(base.replace("SEED = 42", "SEED = 43"))
+    assert (code, [each["rule"] for each in found["findings"]]) == (1, ["repeated"])
+    assert checker.json(base.replace("QK_SCALE = 1.2", "QK_SCALE = 1.3")) == (
+        0,
+        {"refused": False, "findings": []},
+    )
+    with pytest.raises(UserError, match="none"):
+        checker.run(base, "--repo", str(checker.folder / "none"))
+
+
 def test_a_file_that_is_not_there_is_one_sentence(checker: Checker) -> None:
     done = CliRunner().invoke(app, ["check", str(checker.folder / "none.py")], env=checker.environment)
     assert isinstance(done.exception, UserError)

@@ -21,6 +21,7 @@ from loop.evidence import Belief
 from loop.experiment import EventKind, Experiment, Run, RunState, Stage, Status
 from loop.process import together
 from loop.process.trainer import Limits
+from loop.results.report import read_wakeup_report
 from loop.sandbox.sandbox import SandboxKind, find_sandbox
 from loop.store.evidence.verdicts import read_evaluation
 from tests.bot.preloaded import forking_workers
@@ -119,6 +120,31 @@ async def test_what_its_model_does_not_bear_out_is_no_keep(lab: Lab) -> None:
     assert MODEL in no_model.doubts[0]
 
 
+async def test_an_evaluation_answers_every_doubt_but_that_of_the_time(lab: Lab) -> None:
+    large, longer = trained(1.1), trained(1.0).replace("summary(1.0)", "summary(1.0, seconds=400)")
+    await make(lab, large, longer)
+    _, believed, late = lab.experiments()
+    assert (believed.status, believed.doubts) == (Status.KEEP, ())
+    assert (late.status, len(late.doubts)) == (Status.QUARANTINE, 1)
+    assert "it trained 400 s" in late.doubts[0]
+
+
+async def test_the_same_gain_is_doubted_where_nothing_evaluates_it(lab: Lab) -> None:
+    await lab.engine(trained(1.1), evaluate=NONE).conduct(1)
+    assert last(lab).status is Status.QUARANTINE
+    assert "out of scale" in last(lab).doubts[0]
+
+
+async def test_what_is_within_the_noise_need_not_show_on_the_audit_text(tmp_path: Path) -> None:
+    measured = "n = 1.5 + (SEED - 42) * 0.03\nopen('model.pt', 'w').write(f'value = {n}')\nsummary(n)"
+    lab = Lab(
+        tmp_path / "lab", program(f"SEED = 42\n{measured}"), files={"evaluate.py": toy_evaluator_text()}
+    )
+    await lab.engine(trained(1.4, "value, audit = 1.4, 1.5"), noise_runs=2).conduct(1)
+    assert last(lab).status is Status.KEEP  # without noise it is not believed, as tested above
+    lab.close()
+
+
 UNSCORED = {
     "import os; os._exit(3)": "gave no answer",
     "print('nonsense')\nvalue = 1.4": "gave no answer",
@@ -202,6 +228,24 @@ async def test_an_evaluator_of_another_name_is_called(tmp_path: Path) -> None:
     assert last(lab).status is Status.DISCARD
     with pytest.raises(UserError, match=r"no other\.py"):
         await lab.engine(evaluate=("python", "other.py")).conduct(1)
+    lab.close()
+
+
+def in_report(lab: Lab) -> bool | None:
+    return read_wakeup_report(lab.journal, lab.now(), until=lab.journal.clock()).evaluated
+
+
+@pytest.mark.parametrize(
+    ("baseline", "evaluate", "expected"),
+    [(trained(1.5), (), True), (trained(1.5), NONE, False), (value(1.5), (), False)],
+)
+async def test_the_report_knows_whether_anything_checked_the_numbers(
+    tmp_path: Path, baseline: str, evaluate: tuple[str, ...], expected: bool
+) -> None:
+    lab = Lab(tmp_path / "lab", baseline, files={"evaluate.py": toy_evaluator_text()})
+    assert in_report(lab) is None
+    await lab.engine(trained(1.1), evaluate=evaluate).conduct(1)  # a gain that plausibility looks at, too
+    assert in_report(lab) is expected
     lab.close()
 
 

@@ -12,6 +12,7 @@ from loop.errors import UserError
 from loop.evidence import Invalidated
 from loop.experiment import Actor, Cause, EventKind, Proposal, Reason, Status
 from loop.lanes.protocol import Slot
+from loop.lanes.status import lane_statuses
 from loop.proposers.protocol import Context
 from loop.store.events import events_of
 from loop.store.lanes import lanes_of
@@ -79,6 +80,21 @@ async def test_lanes_train_at_once_each_with_its_own_gpu(make_lab: MakeLab) -> N
     for each in lab.experiments()[1:]:
         own = TWO[each.lane].gpu
         assert f"waiting on {own}\n" in lab.folders.log(each.number).read_text()
+
+
+async def test_each_lane_shows_how_far_its_training_is(make_lab: MakeLab) -> None:
+    lab = make_lab(toy(1.0, 1.0))
+    steps = [f"step 00001 ({share}.0%) | loss: 2.5 | remaining: 1s" for share in (25, 75)]
+    engine = lab.engine(ideas=Edits(*(program(f"print({step!r})\nwait()") for step in steps)), slots=TWO)
+    conducting = asyncio.create_task(engine.conduct(2))
+    await lab.until(lambda: len(lab.journal.undecided(lab.run.id)) == 2)
+    shares: set[float | None] = set()
+    while shares != {25.0, 75.0}:
+        statuses = lane_statuses(lab.journal, lab.now(), worktree=lab.worktree)
+        shares = {each.progress.percent for each in statuses if each.progress}
+        await asyncio.sleep(0.01)
+    lab.open_gate()
+    await conducting
 
 
 async def test_a_gain_on_an_older_head_is_trained_with_what_was_kept_meanwhile(make_lab: MakeLab) -> None:
@@ -193,7 +209,7 @@ async def test_a_certification_begins_when_no_lane_trains_and_uses_all(make_lab:
         ideas=Edits(toy(0.9, 1.0), toy(1.0, 0.8, "x"), toy(0.2, 1.0, "x")), slots=TWO, certify_repeats=2
     )
     conducting = asyncio.create_task(engine.conduct())
-    await lab.until(lambda: lab.experiments()[1:2] != [] and lab.experiments()[1].status is not None)
+    await lab.until(lambda: [each.number for each in lab.journal.undecided(lab.run.id)] == [2, 3])
     await engine.certify()
     open_gate(lab, "x")
     await lab.until(lambda: engine.certifier.under_way(engine.run) is None)
@@ -202,6 +218,37 @@ async def test_a_certification_begins_when_no_lane_trains_and_uses_all(make_lab:
     rows = lab.journal.query("SELECT number, lane FROM trainings WHERE purpose = 'repeat'")
     assert len(rows) == 4
     assert {row["lane"] for row in rows} == {0, 1}
+    begun = events_of(lab.journal, lab.run.id, (EventKind.TRAINING, EventKind.REPEAT_TRAINING))
+    kinds = [event.kind for event in begun]
+    assert kinds.index(EventKind.REPEAT_TRAINING) == 4  # after what trained when it was asked for
+
+
+async def test_a_lane_trains_both_programs_of_a_certification_by_turns_whatever_the_others_do(
+    make_lab: MakeLab,
+) -> None:
+    """The first of its repeats waits at the gate, so that the other lane trains the five others."""
+    gated = """\
+gate = os.environ["TORCH_GATE"]
+if os.path.exists(gate + ".shut") and not os.path.exists(gate + ".first"):
+    open(gate + ".first", "w")
+    wait()
+"""
+    lab = make_lab(program(f"{gated}summary(1.5)"))
+    edits = Edits(program(f"{gated}summary(1.4)"), program(f"{gated}summary(1.6)"))
+    engine = lab.engine(ideas=edits, slots=TWO)
+    await engine.conduct(2)
+    open_gate(lab, ".shut")
+    await engine.certify()
+    await engine.resume()
+    conducting = asyncio.create_task(engine.conduct(0))
+    repeats = "SELECT number, lane FROM trainings WHERE purpose = 'repeat' ORDER BY started_at"
+    await lab.until(lambda: lab.kinds().count(EventKind.REPEATED) == 5)
+    lab.open_gate()
+    await conducting
+    lanes = [[row["number"] for row in lab.journal.query(repeats) if row["lane"] == lane] for lane in (0, 1)]
+    (held,), others = sorted(lanes, key=len)
+    assert held in (0, 1)
+    assert others in ([1, 0, 1, 0, 1], [0, 1, 0, 1, 0])
 
 
 async def test_the_noise_is_told_once_the_last_of_the_lanes_has_repeated(make_lab: MakeLab) -> None:

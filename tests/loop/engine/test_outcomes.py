@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from loop.engine.run import Engine
 from loop.evaluation.plausibility import Implausible, Sign, doubt_text
+from loop.evidence import Finding, Rule, Severity
 from loop.experiment import (
     Actor,
     Cause,
     Ending,
     EventKind,
+    Proposal,
     Reason,
     Run,
     RunState,
@@ -20,9 +23,12 @@ from loop.experiment import (
 )
 from loop.logs import summary
 from loop.logs.capture import LOG
+from loop.machine import Gpu, GpuState
 from loop.process.liveness import is_measured
-from tests.loop.engine.engines import MakeLab, conduct
-from tests.loop.lab import program, value
+from loop.proposers.protocol import Context
+from tests.loop.engine.engines import MakeLab, conduct, end
+from tests.loop.lab import Ideas, program, value
+from tests.loop.lanes.test_cluster import RECIPE
 from tests.loop.logs import crash_logs
 from tests.loop.training_bench import SHORT
 
@@ -94,6 +100,41 @@ async def test_an_anomalously_long_training_is_flagged_and_no_head(make_lab: Mak
     assert (better.status, worse.status) == (Status.QUARANTINE, Status.DISCARD)
     assert {better.reason, worse.reason} == {"anomalous: trained 400 s of a budget of 300 s"}
     assert better.doubts == (doubt_text(Implausible(Sign.OVERRUN, {"seconds": 400, "allowed": 360}), ""),)
+
+
+async def test_a_large_gain_of_a_flagged_program_is_doubted_and_of_another_is_not(make_lab: MakeLab) -> None:
+    """Also by the next engine, which knows the findings by the journal."""
+    lab = make_lab(value(1.5))
+    finding = Finding(Rule.FILES, 3, "It reads a file.", Severity.FLAG)
+
+    class Flagged(Ideas):
+        async def propose(self, context: Context) -> Proposal:
+            return replace(await super().propose(context), findings=(finding,))
+
+    text = program("wait()\nsummary(1.45)")
+    conducting = conduct(lab.engine(ideas=Flagged(text)), 1)
+    await lab.until_training(1)
+    await end(conducting)
+    lab.open_gate()
+    await lab.engine(text, value(1.44)).conduct(2)
+    _, flagged, plain = lab.experiments()
+    assert flagged.findings == (finding,)
+    assert (flagged.status, plain.status) == (Status.QUARANTINE, Status.KEEP)
+    assert "out of scale" in flagged.doubts[0]
+
+
+async def test_more_memory_than_the_device_has_is_doubted(
+    make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = GpuState((Gpu(0, "a", memory_mb=400.0, free_mb=None, utilization=None),), ())
+    monkeypatch.setattr("loop.engine.judging.evaluations.look_at_gpus", lambda: gpus)
+    lab = make_lab(value(1.5))
+    await lab.engine(value(1.4)).conduct(1)
+    assert lab.experiments()[1].status is Status.QUARANTINE
+    assert "the device has 0.4" in lab.experiments()[1].doubts[0]
+    await (engine := lab.engine("", value(1.3), recipe=RECIPE)).resume()  # on nodes, with other GPUs
+    await engine.conduct(1)
+    assert lab.experiments()[2].status is Status.KEEP
 
 
 async def test_a_streak_of_crashes_asks_for_a_person_once(make_lab: MakeLab) -> None:

@@ -78,10 +78,9 @@ async def test_each_keep_is_left_out_twice_and_none_is_removed(make_lab: MakeLab
 
 async def test_what_a_person_removes_is_one_simplification_judged_as_any(make_lab: MakeLab) -> None:
     lab, engine = await keep_two(make_lab)
-    conducting = conduct(engine, 1)
     idea = await engine.remove([1], Asker("ada"))
     assert IdeaBox(lab.journal).get(idea.id).removes == (1,)  # and not what its text says
-    await conducting
+    await engine.conduct(1)
     made = lab.experiments()[3]
     assert (made.description, made.proposer, made.family) == ("remove #1", "ada", Family.SIMPLIFICATION)
     assert (made.status, made.value) == (Status.KEEP, 1.3)
@@ -91,6 +90,33 @@ async def test_what_a_person_removes_is_one_simplification_judged_as_any(make_la
     for number, said in ((0, "baseline"), (9, "no keep"), (1, "nothing of #1")):
         with pytest.raises(UserError, match=said):
             await engine.remove([number], Asker("ada"))
+
+
+async def test_a_removal_comes_beside_the_experiments_that_were_asked_for(make_lab: MakeLab) -> None:
+    lab, _ = await keep_two(make_lab)
+    engine = lab.engine("", "", program("wait()\nsummary(1.6)"))
+    conducting = conduct(engine, 1)
+    await lab.until_training(3)
+    await engine.remove([1], Asker("ada"))
+    lab.open_gate()
+    await conducting
+    assert [e.description for e in lab.experiments()[3:]] == ["idea 3", "remove #1"]
+
+
+async def test_a_removal_comes_before_what_is_to_be_tried_again(make_lab: MakeLab) -> None:
+    lab = make_lab(stack(NOTHING, NOTHING, NOTHING))
+    better = "brings += 0.3"
+    kept = ((GOOD, NOTHING, NOTHING), (GOOD, GOOD, NOTHING), (GOOD, GOOD, GOOD), (GOOD, better, GOOD))
+    engine = lab.engine(*(stack(*lines) for lines in kept))
+    await engine.conduct(4)
+    await engine.correct(EventKind.REJECTED, 3)  # so that #4 waits
+    await engine.remove([1], Asker("ada"))
+    await engine.resume()
+    await engine.conduct(1)
+    assert (lab.experiments()[5].description, lab.experiments()[5].value) == ("remove #1", 1.3)
+    await engine.resume()
+    await engine.conduct(1)
+    assert (lab.experiments()[6].description, lab.experiments()[6].value) == ("idea 4", 1.0)
 
 
 async def test_what_later_keeps_changed_cannot_be_left_out_alone(make_lab: MakeLab) -> None:

@@ -128,6 +128,26 @@ async def test_the_noise_is_measured_on_the_baseline_before_anything_is_tried(ma
     assert noises[1] == noises[2] == [pytest.approx(0.01 / 0.9539), 2]
 
 
+async def test_a_verdict_knows_the_noise_that_was_measured(make_lab: MakeLab) -> None:
+    """Without it the first would be a discard, and the second a keep."""
+    lab = make_lab(program("# a line of the program\nSEED = 42\nsummary(1 + SEED / 100)"))
+    shorter = program("SEED = 42\nsummary(1.004 + SEED / 100)")
+    longer = program("\n".join(f"x{n} = 0" for n in range(25)) + "\nSEED = 42\nsummary(0.999 + SEED / 100)")
+    await lab.engine(shorter, longer, noise_runs=2).conduct(2)
+    _, kept, discarded = lab.experiments()
+    assert (kept.status, kept.reason) == (
+        Status.KEEP,
+        "0.004000 worse, which counts as equal, with 1 fewer line",
+    )
+    assert (discarded.status, discarded.reason) == (
+        Status.DISCARD,
+        "a gain of 0.005000 is too small for 25 more lines",
+    )
+    assert [event["noise"] for event in told(lab, EventKind.DECIDED)[1:]] == [
+        [pytest.approx(0.01048, rel=1e-3), 2]
+    ] * 2
+
+
 async def test_a_baseline_that_crashed_is_not_repeated(make_lab: MakeLab) -> None:
     lab = make_lab(program("raise RuntimeError('no')"))
     await lab.engine(noise_runs=2).conduct(1)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import BboxBase
 
+from loop.evidence import Invalidated
 from loop.experiment import Goal, Status
 from loop.store.experiments import Row
 from notifiers.charts import drawing
@@ -139,6 +140,15 @@ def test_the_legend_explains_what_is_off_the_scale() -> None:
     rows = [row(0, 1.0), row(1, 1.01, Status.DISCARD), row(2, 0.99), row(3, 90.0, Status.DISCARD)]
     (legend,) = figure_of(rows).legends
     assert [text.get_text() for text in legend.get_texts()] == ["2 kept", "2 discarded", "1 above the scale"]
+
+
+def test_noise_repeats_and_what_is_not_believed_are_drawn_and_explained() -> None:
+    rejected = replace(row(2, 0.5, Status.DISCARD), invalidated=Invalidated.REJECTED)
+    doubted = row(3, 0.98, Status.QUARANTINE)
+    figure = figure_of([replace(row(0, 1.0), repeats=(1.01, 1.02)), row(1, 0.99), rejected, doubted])
+    (legend,) = figure.legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert sorted(words) == ["1 in quarantine", "1 rejected", "2 kept", "noise", "repeats"]
 
 
 @pytest.mark.parametrize("goal", Goal)

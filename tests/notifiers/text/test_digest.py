@@ -288,6 +288,7 @@ def test_events_read_as_they_did() -> None:
         "paused": event(EventKind.RUN_STATE, state="paused", **by_ada),
         "stopped": event(EventKind.RUN_STATE, state="stopped", **by_ada),
         "done": event(EventKind.RUN_STATE, state="done", **done),
+        "done, of repeats only": event(EventKind.RUN_STATE, state="done", **(done | {"facts": {"made": 0}})),
         "retagged": event(EventKind.RUN_RETAGGED, old="mar5", new="mar12"),
         "recovered": event(EventKind.RUN_RECOVERED, reason="the bot was away\nfor 3 h"),
         "needs attention": event(EventKind.NEEDS_ATTENTION, reason="3 experiments crashed in a row"),

@@ -136,6 +136,11 @@ def cheats(honest: Model, more: Tensor) -> dict[str, Model]:
         peeks = (tokens % 3 == 0).unsqueeze(-1)
         return torch.where(peeks, next_tokens(tokens), table[tokens])
 
+    def hints(tokens: Tensor) -> Tensor:  # so seldom and so weak that only what follows by chance shows it
+        peeks = (tokens % 5 == 0).unsqueeze(-1)
+        follows = functional.one_hot(functional.pad(tokens[:, 1:], (0, 1)), VOCABULARY)
+        return table[tokens] + 2.0 * peeks * follows
+
     def words_of_the_row(tokens: Tensor) -> Tensor:
         there = functional.one_hot(tokens, VOCABULARY).sum(1, keepdim=True) > 0
         return table[tokens] + 1.0 * there
@@ -161,6 +166,7 @@ def cheats(honest: Model, more: Tensor) -> dict[str, Model]:
         "the next token, at times": sometimes,
         "the next token, remembered": Remembering(next_tokens),
         "the next token, at times, remembered": Remembering(sometimes),
+        "a hint of the next token, at times, remembered": Remembering(hints),
         "the token after the next": two_ahead,
         "the words of the row": words_of_the_row,
         "the words of the batch": words_of_the_batch,
@@ -176,7 +182,8 @@ def cheats(honest: Model, more: Tensor) -> dict[str, Model]:
 
 CHEATS = (
     "the next token", "the next token, at times", "the next token, remembered",
-    "the next token, at times, remembered", "the token after the next", "the words of the row",
+    "the next token, at times, remembered", "a hint of the next token, at times, remembered",
+    "the token after the next", "the words of the row",
     "the words of the batch", "statistics of the batch", "other rows", "learns while it is tested",
     "n-grams filled while it is tested", "n-grams filled while it is tested, remembered",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from loop.evaluation.noise import Noise
 from loop.experiment import Experiment, Stage, Status
 from loop.program.constants import find_constants
 from loop.proposers.protocol import Context, ExhaustedError, SearchMode
-from loop.proposers.search.space import axis_values
+from loop.proposers.search.space import Moves, axis_values
 from loop.proposers.search.suggest import (
     SearchProposer,
     is_near,
@@ -23,7 +23,7 @@ from loop.proposers.search.suggest import (
 )
 from tests.benchmarks.discovery import judged
 from tests.benchmarks.landscape import FILES, Landscape
-from tests.loop.proposers.contexts import context_of, run_of
+from tests.loop.proposers.contexts import context_of, run_of, trial
 
 SCORE = Landscape("published", seed=1, noise=0.0005)
 
@@ -53,17 +53,19 @@ def night(decided: int, lanes: int) -> tuple[Context, list[Experiment]]:
     return replace(context, experiments=tuple(made + pending)), pending
 
 
+def moves_of(context: Context, source: str) -> Moves:
+    """Return which constants a program moves, and where to."""
+    constants = {constant.name: constant.value for constant in find_constants(source)}
+    read = ((axis, axis.read(constants)) for axis in learn(context, frozenset())[0].axes)
+    return tuple((axis, value) for axis, value in read if value is not None and value != axis.current)
+
+
 def test_lanes_try_different_things_at_once() -> None:
     context, pending = night(decided=30, lanes=4)
     programs = {each.program for each in pending}
     assert len(programs) == 4
     trials, _ = learn(context, frozenset())
-    axes = trials.axes
-    proposal = suggest(context)
-    constants = {constant.name: constant.value for constant in find_constants(proposal.source)}
-    read = ((axis, axis.read(constants)) for axis in axes)
-    moves = tuple((axis, value) for axis, value in read if value is not None and value != axis.current)
-    assert not is_near(moves, pending, trials)
+    assert not is_near(moves_of(context, suggest(context).source), pending, trials)
 
 
 async def test_where_nothing_ends_between_them_one_call_makes_several_the_same_as_one_by_one(
@@ -145,3 +147,16 @@ def test_the_surface_has_less_doubt_where_a_lane_tries_something() -> None:
         _, (doubt,) = surface.predict(surface.columns.rows([values]))
         _, (doubt_before,) = without.predict(without.columns.rows([values]))
         assert doubt < doubt_before
+
+
+@pytest.mark.parametrize(("tried", "sign"), [((0.07, 0.1), -1), ((0.03, 0.02), 1)])
+def test_what_other_lanes_nearly_try_comes_last(tried: tuple[float, float], sign: int) -> None:
+    """Other values in the same direction are there, and nothing is known of either direction."""
+    source = "LR = 0.04\n"
+    baseline = trial(0, "", {"LR": 0.04}, 1.0, Status.KEEP)
+    pending = [trial(number, "", {"LR": value}, None, None) for number, value in enumerate(tried, 1)]
+    context = context_of(source, baseline)
+    beside = [replace(each, parent=context.parent) for each in pending]
+    ((_, value),) = moves_of(context, suggest(replace(context, experiments=(baseline, *beside))).source)
+    assert isinstance(value, float)
+    assert (value - 0.04) * sign > 0
