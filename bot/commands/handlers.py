@@ -290,10 +290,9 @@ class CommandHandlers(IdeaCommands):
     async def _notify(self, call: Call, request: Request) -> Reply:
         channel = request.sender.channel
         try:
-            text = call.text("text")
             found = (
-                await in_thread(self.preferences.change, channel, text)
-                if text
+                await in_thread(self.preferences.change, channel, call.arguments["text"])
+                if (changes := call.has("text"))
                 else await in_thread(self.preferences.get, channel)
             )
         except ValueError as error:
@@ -305,7 +304,7 @@ class CommandHandlers(IdeaCommands):
             text = f"{text}\n{NO_MORNING}"
         modes = (Button("All", "/notify all"), Button("Keeps, hourly", "/notify hourly"))
         buttons = ((*modes, Button("Morning", "/notify morning")),)
-        return Reply(Message(text, buttons=buttons), replaces=True)
+        return Reply(Message(text, buttons=buttons), replaces=True, for_all=changes)
 
     async def _runs(self, _: Call, __: Request) -> Message:
         statuses = await in_thread(lambda: list(map(self.runs.status, self._journal.runs())))

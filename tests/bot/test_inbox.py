@@ -445,6 +445,8 @@ async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
     assert "experiments that were kept" in await office.said("/notify")
     assert "every experiment" in await office.said("/notify", HERE)
     assert (await office.said("/notify loudly")).startswith("refused: ")
+    told = [await office.ask(text) for text in ("/notify", "/notify all")]
+    assert [reply.for_all for reply in told if reply] == [False, True]
 
 
 async def test_results_are_held_against_the_best_before_those_shown(office: Office) -> None:
