@@ -289,6 +289,8 @@ class CommandHandlers(IdeaCommands):
 
     async def _notify(self, call: Call, request: Request) -> Reply:
         channel = request.sender.channel
+        if await in_thread(self._journal.cursor, channel) is None:
+            raise UserError("This chat gets answers only: /id shows the setting that lists it.")
         try:
             found = (
                 await in_thread(self.preferences.change, channel, call.arguments["text"])

@@ -101,6 +101,8 @@ async def opened(
     folder: Path, kind: type[Office] = Office, *, gate: str = "", experiments: str = ""
 ) -> AsyncIterator[Office]:
     office = kind(folder, gate=gate, experiments=experiments)
+    for sender in (ANN, HERE):
+        office.journal.set_cursor(sender.channel, 0)  # as whoever delivers there
     yield office
     for run in office.journal.active_runs():
         await office.host.engine(run).stop()
@@ -447,6 +449,15 @@ async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
     assert (await office.said("/notify loudly")).startswith("refused: ")
     told = [await office.ask(text) for text in ("/notify", "/notify all")]
     assert [reply.for_all for reply in told if reply] == [False, True]
+
+
+async def test_where_nothing_is_delivered_there_is_nothing_to_choose(office: Office) -> None:
+    beside = replace(ANN, topic="9")
+    assert await office.said("/notify keeps", beside) == (
+        "refused: This chat gets answers only: /id shows the setting that lists it."
+    )
+    office.journal.set_cursor(beside.channel, 0)
+    assert "experiments that were kept" in await office.said("/notify keeps", beside)
 
 
 async def test_results_are_held_against_the_best_before_those_shown(office: Office) -> None:
