@@ -101,8 +101,6 @@ async def opened(
     folder: Path, kind: type[Office] = Office, *, gate: str = "", experiments: str = ""
 ) -> AsyncIterator[Office]:
     office = kind(folder, gate=gate, experiments=experiments)
-    for sender in (ANN, HERE):
-        office.journal.set_cursor(sender.channel, 0)  # as whoever delivers there
     yield office
     for run in office.journal.active_runs():
         await office.host.engine(run).stop()
@@ -238,6 +236,7 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
     started = await office.ask(modes[1].command)
     assert started is not None
     assert started.replaces
+    office.journal.set_cursor(ANN.channel, 0)  # as who delivers there does
     assert "a line an hour" in await office.said("/notify")
     refused = await office.said("/start_run")
     assert refused.startswith("refused: Run mar12 is running on this machine")
@@ -443,6 +442,8 @@ async def test_a_chart_that_cannot_be_written_is_told(
 
 
 async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
+    for sender in (ANN, HERE):
+        office.journal.set_cursor(sender.channel, 0)
     assert "experiments that were kept" in await office.said("/notify keeps")
     assert "experiments that were kept" in await office.said("/notify")
     assert "every experiment" in await office.said("/notify", HERE)
