@@ -104,7 +104,7 @@ def test_commands_reach_the_running_bot(bot: RealBot) -> None:
         assert bot.run("send", "/nonsense").returncode == 1
         bot.say("/pause")
         gate.touch()
-        read_until(running, "Run wide paused by command")
+        read_until(running, "Run wide paused from the terminal")
         assert bot.say("/results").count("baseline") == 1
         assert "LEARNING_RATE" not in bot.say("/diff 0")
         assert "val_bpb: 1.074000" in bot.say("/log 0")

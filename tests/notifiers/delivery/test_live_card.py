@@ -104,7 +104,7 @@ async def test_the_last_thing_a_card_says_is_that_the_run_is_stopped(bench: Benc
     bench.journal.set_state(run, RunState.STOPPED)
     bench.restart(bench.time.clock)  # it was stopped while the bot was on its way down
     await bench.refresh()
-    assert bench.channel.sent[0].head == "Run mar12: stopped (by command)"
+    assert bench.channel.sent[0].head == "Run mar12: stopped (from the terminal)"
     edits = bench.channel.sent[0].edits
     bench.restart(bench.time.clock)
     await bench.refresh(3)
