@@ -86,13 +86,13 @@ def chat(context: typer.Context) -> None:
 
 
 @app.command()
-def send(context: typer.Context, command: Annotated[str, typer.Argument(help='Such as "/status".')]) -> None:
+def send(context: typer.Context, text: Annotated[list[str], typer.Argument(help="Such as /status.")]) -> None:
     """Send the running bot one command; exit status 1 if it is refused."""
     import asyncio
 
     from bot.local import wire
 
-    reply = asyncio.run(wire.send(context.obj().socket, command))
+    reply = asyncio.run(wire.send(context.obj().socket, " ".join(text)))
     print_message(reply.message)
     raise typer.Exit(code=int(reply.refused))
 

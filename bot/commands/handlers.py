@@ -279,10 +279,12 @@ class CommandHandlers(IdeaCommands):
 
     async def _notify(self, call: Call, request: Request) -> Reply:
         channel = request.sender.channel
+        if await in_thread(self._journal.cursor, channel) is None:
+            raise UserError("This chat gets answers only: /id shows the setting that lists it.")
         try:
-            text = call.text("text")
+            changes = call.text("text")
             change, get = self.preferences.change, self.preferences.get
-            found = await (in_thread(change, channel, text) if text else in_thread(get, channel))
+            found = await (in_thread(change, channel, changes) if changes else in_thread(get, channel))
         except ValueError as error:
             raise UserError(str(error)) from None
         sign = "<" if self.settings.metric_goal is Goal.MINIMIZE else ">"
@@ -292,7 +294,7 @@ class CommandHandlers(IdeaCommands):
             text = f"{text}\n{NO_MORNING}"
         modes = (Button("All", "/notify all"), Button("Keeps, hourly", "/notify hourly"))
         buttons = ((*modes, Button("Morning", "/notify morning")),)
-        return Reply(Message(text, buttons=buttons), replaces=True)
+        return Reply(Message(text, buttons=buttons), replaces=True, for_all=changes is not None)
 
     async def _runs(self, _: Call, __: Request) -> Message:
         statuses = await in_thread(lambda: list(map(self.runs.status, self._journal.runs())))

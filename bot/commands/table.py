@@ -98,7 +98,7 @@ COMMANDS = (
     Command(
         "start_run",
         "Preview a new run; `go` starts it, `lanes=0,1` picks GPUs",
-        "/start_run mar12 go",
+        "/start_run mar12 hourly go",
         (
             Parameter("tag", Kind.WORD),
             Parameter("mode", Kind.WORD),
@@ -168,7 +168,7 @@ COMMANDS = (
     Command("bundle", "Make a clean branch of what was kept", "/bundle", (), _STEERS),
     Command(
         "idea",
-        "Queue something to try next, or drop it",
+        "Queue an idea; `drop N` takes it back",
         "/idea EMBEDDING_LR 0.8",
         (Parameter("text", Kind.TEXT, required=True),),
         _STEERS,

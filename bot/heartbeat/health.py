@@ -36,7 +36,7 @@ def health_checks(
     It asks nvidia-smi, so it may take seconds. `now` is in seconds since the epoch; `running` tells whether
     the bot is.
     """
-    beat, active = _heartbeat(journal.last_beat(), heartbeat_minutes, now, home), journal.active_runs()
+    beat, active = _heartbeat(journal.last_beat(), heartbeat_minutes, now), journal.active_runs()
     return (
         beat if running else _without_bot(active, home),
         *(_lane(journal, run, now) for run in active),
@@ -59,19 +59,15 @@ def incident_lines(journal: Journal, *, zone: tzinfo) -> list[str]:
     ]
 
 
-def _start(home: Path) -> str:
-    return f"Start the bot: {own_command('up', home)}"
-
-
 def _without_bot(active: Sequence[Run], home: Path) -> Check:
     goes_on = any(run.state in (RunState.RUNNING, RunState.PAUSING) for run in active)
-    fix = _start(home) if goes_on else ""
+    fix = f"Start the bot: {own_command('up', home)}" if goes_on else ""
     return Check("heartbeat", None if goes_on else True, "none, the bot is not running", fix)
 
 
-def _heartbeat(last: float | None, minutes: float, now: float, home: Path) -> Check:
-    if last is None:
-        return Check("heartbeat", None, "none yet", _start(home))
+def _heartbeat(last: float | None, minutes: float, now: float) -> Check:
+    if last is None:  # the bot has just started
+        return Check("heartbeat", True, "none yet")
     age = now - last
     if age < 0:
         detail = f"dated {duration(-age)} in the future: the clock was set back"

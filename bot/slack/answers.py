@@ -41,8 +41,8 @@ _SHARED_WHOLE = "Show to all also sends what is left out here as a file."
 class Answers:
     """Shows the answers to what people asked.
 
-    Refusals, and answers to commands of `READING`, are seen in a channel by the person who asked alone.
-    Everything else is public and says who asked.
+    Refusals, and answers to commands of `READING` or to /notify alone, which changes nothing, are seen in a
+    channel by the person who asked alone. Everything else is public and says who asked.
     """
 
     client: AsyncWebClient
@@ -66,7 +66,7 @@ class Answers:
             await self._take_back(asked)
         elif asked.verb in _PERSONAL:
             await self._whisper(asked, message)
-        elif asked.verb in READING:
+        elif asked.verb in READING or asked.request.text.strip() == "/notify":
             text, run = asked.request.text, reply.run
             await self._whisper(asked, message, share=text if run is None else with_run(text, run))
         else:

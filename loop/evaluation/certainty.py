@@ -15,7 +15,7 @@ from statistics import fmean
 from loop.evaluation.certification import Kept, own_gain, survivors, trainings_that_fit
 from loop.evaluation.noise import Noise, read_noise
 from loop.evidence import Certified
-from loop.experiment import Experiment, Goal, Run
+from loop.experiment import Experiment, Goal, Run, RunState
 from loop.gain import gain
 from loop.store.evidence.certifications import Certifications, left_out_of
 from loop.store.evidence.repeats import Repeats
@@ -142,7 +142,8 @@ def read_certainty(journal: Journal, run: Run, *, until: float = inf, with_keeps
     best, baseline = journal.best(run.id), journal.baseline(run.id)
     keeps = read_keeps(journal, run) if with_keeps else ()
     noise = read_noise(journal, run) if with_keeps else None
-    under_way = bool(made) and (made[-1].ended_at is None or made[-1].ended_at > until)
+    begun = bool(made) and run.state is not RunState.STOPPED  # that ends it
+    under_way = begun and (made[-1].ended_at is None or made[-1].ended_at > until)
     if not ended or baseline is None or baseline.value is None:
         return Certainty(run.goal, under_way=under_way, keeps=keeps, noise=noise)
     last = ended[-1]

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from operator import attrgetter
 from statistics import median
 from typing import assert_never
 
+from loop.evaluation.noise import Noise, read_noise
 from loop.experiment import Experiment, Family, Goal, Run, Status
 from loop.gain import gain
 from loop.store.experiments import (
@@ -69,14 +71,15 @@ def bests_before(rows: Iterable[Row], goal: Goal) -> Iterator[float | None]:
             best = row.value if best is None else better(best, row.value)
 
 
-def noise(experiments: Iterable[Experiment], goal: Goal) -> float | None:
-    """Return about an upper bound of the standard deviation of a measured effect, None with fewer than ten.
+def noise(experiments: Iterable[Experiment], goal: Goal, measured: Noise | None = None) -> float | None:
+    """Return the standard deviation of an effect, by the noise of a training where that is `measured`.
 
-    It is 1.4826 times the median absolute deviation (Rousseeuw and Croux 1993) of the discarded effects: what
-    they differ by is chance where most discarded changes hardly matter, and chance and harm where they do.
+    Else it is about an upper bound, None with fewer than ten: 1.4826 times the median absolute deviation
+    (Rousseeuw and Croux 1993) of the discarded effects. What they differ by is chance where most discarded
+    changes hardly matter, and chance and harm where they do.
     """
     discarded = (experiment for experiment in experiments if experiment.status is Status.DISCARD)
-    return _spread(effect(experiment, goal) for experiment in discarded)
+    return _spread((effect(experiment, goal) for experiment in discarded), measured)
 
 
 def near_misses(experiments: Sequence[Experiment], goal: Goal, *, most: int = 5) -> list[Experiment]:
@@ -93,7 +96,9 @@ def _effect(before: float | None, value: float | None, goal: Goal) -> float | No
     return None if before is None or value is None else gain(before, value, goal)
 
 
-def _spread(effects: Iterable[float | None]) -> float | None:
+def _spread(effects: Iterable[float | None], measured: Noise | None) -> float | None:
+    if measured is not None:
+        return sqrt(2) * measured.sigma
     known = [change for change in effects if change is not None]
     if len(known) < _FEW:
         return None
@@ -152,9 +157,9 @@ def hit_rates(journal: Journal, run: Run) -> tuple[FamilyRate, ...]:
 class Lesson:
     """What an idea came to, where it was tried.
 
-    `effect` is how much better the metric became, negative for worse, None without a number. `noise` bounds
-    the chance part of an effect in that run, None where too little is known. `reason` is empty where the
-    number says why it was judged so.
+    `effect` is how much better the metric became, negative for worse, None without a number. `noise` is
+    the chance part of an effect in that run, as `noise` tells it, None where too little is known. `reason` is
+    empty where the number says why it was judged so.
     """
 
     tag: str
@@ -176,17 +181,11 @@ def lessons(journal: Journal, run: Run, *, most: int) -> list[Lesson]:
     gains = largest_gains(journal, run.id, most=(most + 1) // 2)
     failures = last_failures(journal, run.id, most=most - len(gains))
     recent = last_discarded_values(journal, run.id, most=_RECENT)
-    spread = _spread(_effect(before, value, run.goal) for before, value in recent)
+    measured, goal = read_noise(journal, run), run.goal
+    error = _spread((_effect(before, value, goal) for before, value in recent), measured)
     return [
         Lesson(
-            run.tag,
-            row.number,
-            row.description,
-            row.family,
-            row.status,
-            effect(row, run.goal),
-            spread,
-            row.reason,
+            run.tag, row.number, row.description, row.family, row.status, effect(row, goal), error, row.reason
         )
         for row in sorted([*gains, *failures], key=attrgetter("number"))
     ]

@@ -149,7 +149,7 @@ class LiveCards:
                 written.clear()
                 if await in_thread(self._has_turned):
                     with suppress(UnreachableError):
-                        await self.refresh()
+                        await self.refresh(pins=False)  # a pin would take the turn of what a press waits for
 
     def _has_turned(self) -> bool:
         before = [(self._states.get(run.id), run) for run in self.journal.runs()]
@@ -169,19 +169,20 @@ class LiveCards:
             wait = backoff(CHANNEL_WAITS, failures, jitter=self.jitter())
             await self.clock.sleep(max(INTERVAL, wait))
 
-    async def refresh(self) -> None:
-        """Show what has changed, as far as the channel takes it now.
+    async def refresh(self, *, pins: bool = True) -> None:
+        """Show what has changed, as far as the channel takes it now; where it `pins`, that comes first.
 
         Raises:
             UnreachableError: the platform does not answer.
         """
         async with self._lock:
-            await self._pin()
-            for run, message in await in_thread(self._changed):
+            if pins:
+                await self._pin()
+            for run, message, last in await in_thread(self._changed):
                 if not self.spacing.spare():
                     return
                 try:
-                    await self._show(run, message)
+                    await self._show(run, message, last=last)
                 except RateLimitedError as error:
                     self.spacing.pause(error.seconds)
                     return
@@ -196,27 +197,30 @@ class LiveCards:
             message_id = await in_thread(self._outbox.card, run.id)
             # One that was refused is tried again with each message: the channel may be back.
             if not message_id:
-                message = await in_thread(self._card, run)
+                message, last = await in_thread(self._card, run)
                 await self.spacing.turn()
-                await self._show(run, message)
+                await self._show(run, message, last=last)
                 message_id = await in_thread(self._outbox.card, run.id)
             return message_id
 
-    def _changed(self) -> list[tuple[Run, Message]]:
+    def _changed(self) -> list[tuple[Run, Message, bool]]:
         cards = self._outbox.open_cards()
         due = []
         for run in self.journal.runs():
             wanted = run.id in cards or (run.state in _LIVELY and not self._outbox.card(run.id))
             if wanted and self._refused.get(run.id, 0.0) <= self.clock.now():
-                message = self._card(run)
+                message, last = self._card(run)
                 if message != self._shown.get(run.id) or run.id not in cards:
-                    due.append((run, message))
-        return sorted(due, key=lambda pair: self._edited.get(pair[0].id, 0.0))  # each gets its turn
+                    due.append((run, message, last))
+        return sorted(due, key=lambda each: self._edited.get(each[0].id, 0.0))  # each gets its turn
 
-    def _card(self, run: Run) -> Message:
-        return self.shown(card(self.status(run), zone=self.zone))
+    def _card(self, run: Run) -> tuple[Message, bool]:
+        """Return what the card says, and whether for good: what a stopped run trains has ended by then."""
+        status = self.status(run)
+        last = status.state is RunState.STOPPED and status.stage is None and not status.under_way
+        return self.shown(card(status, zone=self.zone)), last
 
-    async def _show(self, run: Run, message: Message) -> None:
+    async def _show(self, run: Run, message: Message, *, last: bool) -> None:
         now = self.clock.now()
         dated = replace(
             message, text=f"{message.text}\nupdated {datetime.fromtimestamp(now, self.zone):%H:%M}"
@@ -239,8 +243,7 @@ class LiveCards:
             self._refused[run.id] = now + CHANNEL_WAITS[-1]
         else:
             self._refused.pop(run.id, None)
-            closed = run.state is RunState.STOPPED
-            await in_thread(self._outbox.put_card, run.id, message_id, closed=closed)
+            await in_thread(self._outbox.put_card, run.id, message_id, closed=last)
             self._shown[run.id], self._edited[run.id], self._states[run.id] = message, now, run.state
 
     async def _pin(self) -> None:

@@ -30,7 +30,7 @@ from notifiers.charts.scene import make_scene
 from notifiers.page.drawing import draw_chart, draw_slices
 from notifiers.text.certainty import certainty_lines, effect_text
 from notifiers.text.report import spent_text
-from notifiers.text.words import duration, money, with_minus
+from notifiers.text.words import duration, family_text, money, with_minus
 
 _PARTS = Path(__file__).parent
 _SIZES = {"wide": (1040, 420), "narrow": (390, 330)}  # on a phone the wide one would be too small to read
@@ -132,6 +132,7 @@ def page(content: Content, *, made_at: datetime) -> str:
         script_hash=_hash(script),
         made_at=f"{made_at:%Y-%m-%d %H:%M %Z}",
         number=lambda value: number(value, report.like),
+        family_text=family_text,
         signed=lambda value: with_minus(signed(value, report.like)),
     )
 
@@ -255,16 +256,14 @@ def _details(
     head: int | None = None
     shown = []
     for row in rows:
-        detail = content.details.get(row.number, Detail())
+        detail, at = content.details.get(row.number, Detail()), row.started_at
         own = {name: _written(value) for name, value in constants.get(row.number, {}).items() if name in base}
         facts = {
             "proposed by": row.proposer,
-            "family": row.family or "",
+            "family": family_text(row.family) if row.family else "",
             "hoped for": row.expected,
             "verdict": reason_of(row, content.report.goal),
-            "started": f"{datetime.fromtimestamp(row.started_at, zone):%Y-%m-%d %H:%M}"
-            if row.started_at
-            else "",
+            "started": f"{datetime.fromtimestamp(at, zone):%Y-%m-%d %H:%M}" if at else "",
             "trained": duration(row.training_seconds) if row.training_seconds else "",
             "memory": f"{row.memory_gb:.1f} GB" if row.memory_gb else "",
             "repeats": ", ".join("crash" if n is None else number(n, like) for n in row.repeats),

@@ -118,7 +118,7 @@ def reason_text(reason: Reason | None) -> str:
         return str(facts["text"])
     match reason.by:
         case Actor.PERSON:
-            return f"by {reason.name or 'command'}"
+            return f"by {reason.name}" if reason.name else "from the terminal"
         case Actor.HEARTBEAT if reason.cause is None:
             return "by the heartbeat: the problem is gone"
         case Actor.HEARTBEAT:

@@ -119,7 +119,7 @@ def test_a_terminal_reads_the_channel_of_all_terminals() -> None:
 
 async def test_each_command_is_told_once_in_each_place(conversation: Conversation, tmp_path: Path) -> None:
     chat = conversation
-    by = f"by {chat.sender.name or 'command'}"
+    by = f"by {chat.sender.name}" if chat.sender.name else "from the terminal"
 
     assert await chat.say("/start_run mar12 go") == ["Run mar12 started"]
     assert await chat.elsewhere() == ["Run mar12 started"]

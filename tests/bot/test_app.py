@@ -97,14 +97,14 @@ def test_commands_reach_the_running_bot(bot: RealBot) -> None:
         status = bot.run("send", "/status")
         assert status.returncode == 0
         assert "Experiment #0: baseline\n█████░░░░░ 50 % · step 1 · loss 2.5000 · 1 s left" in status.stdout
-        assert bot.run("send", "retag toy wide").returncode == 0
+        assert bot.run("send", "retag", "toy", "wide").returncode == 0
         refused = bot.run("send", "/start_run other")
         assert refused.returncode == 1
         assert "Run wide is running on this machine" in refused.stdout
         assert bot.run("send", "/nonsense").returncode == 1
         bot.say("/pause")
         gate.touch()
-        read_until(running, "Run wide paused by command")
+        read_until(running, "Run wide paused from the terminal")
         assert bot.say("/results").count("baseline") == 1
         assert "LEARNING_RATE" not in bot.say("/diff 0")
         assert "val_bpb: 1.074000" in bot.say("/log 0")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bot.commands.table import COMMANDS, Command, Kind, find_command, parse
 from loop.errors import UserError
+from notifiers.text.status import START_MODES
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -34,6 +35,11 @@ def test_names_and_helps_fit_what_the_platforms_allow() -> None:
         assert command.name == command.name.lower()
         assert len(command.name) <= 32
         assert 3 <= len(command.help) <= 256
+
+
+def test_words_that_only_one_command_knows_stand_in_its_help() -> None:
+    assert parse(find_command("start_run").example).text("mode") in START_MODES
+    assert "`drop N`" in find_command("idea").help
 
 
 def test_arguments_are_told_apart_by_their_kind() -> None:

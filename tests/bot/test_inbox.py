@@ -257,6 +257,7 @@ async def test_the_start_card_shows_the_run_and_its_buttons(office: Office) -> N
     started = await office.ask(modes[1].command)
     assert started is not None
     assert started.replaces
+    office.journal.set_cursor(ANN.channel, 0)  # as who delivers there does
     assert "a line an hour" in await office.said("/notify")
     refused = await office.said("/start_run")
     assert refused.startswith("refused: Run mar12 is running on this machine")
@@ -462,10 +463,23 @@ async def test_a_chart_that_cannot_be_written_is_told(
 
 
 async def test_notify_is_kept_for_the_chat_that_asked(office: Office) -> None:
+    for sender in (ANN, HERE):
+        office.journal.set_cursor(sender.channel, 0)
     assert "experiments that were kept" in await office.said("/notify keeps")
     assert "experiments that were kept" in await office.said("/notify")
     assert "every experiment" in await office.said("/notify", HERE)
     assert (await office.said("/notify loudly")).startswith("refused: ")
+    told = [await office.ask(text) for text in ("/notify", "/notify all")]
+    assert [reply.for_all for reply in told if reply] == [False, True]
+
+
+async def test_where_nothing_is_delivered_there_is_nothing_to_choose(office: Office) -> None:
+    beside = replace(ANN, topic="9")
+    assert await office.said("/notify keeps", beside) == (
+        "refused: This chat gets answers only: /id shows the setting that lists it."
+    )
+    office.journal.set_cursor(beside.channel, 0)
+    assert "experiments that were kept" in await office.said("/notify keeps", beside)
 
 
 async def test_results_are_held_against_the_best_before_those_shown(office: Office) -> None:

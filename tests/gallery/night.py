@@ -304,7 +304,7 @@ def _way(reply: Reply, text: str, by: Sender) -> Way:
     command = parse(text).command
     if command.question:
         return Way.QUESTION
-    return Way.WHISPER if command.name in READING else Way.ANSWER
+    return Way.WHISPER if command.name in READING or text == "/notify" else Way.ANSWER
 
 
 @contextmanager

@@ -232,7 +232,7 @@ def _standing(context: Context) -> str:
         lines.append(f"The best so far is {number(kept[-1].value)}, by #{kept[-1].number}.")
         since = len([e for e in done if e.number > kept[-1].number])
         lines.append(f"Experiments since the last that was kept: {since}.")
-    if (spread := noise(done, context.goal)) is not None:
+    if spread := noise(done, context.goal, context.noise):
         lines.append(f"Differences of about {number(spread, like)} are chance.")
     if rates := rates_of([row_of(e) for e in done], context.goal):
         lines.append("How often a family of changes was kept:")
@@ -271,7 +271,7 @@ def _lessons(context: Context, room: int) -> str:
 
 def _lesson(lesson: Lesson, like: float | None) -> str:
     change = "" if lesson.effect is None else f" ({signed(lesson.effect, like)})"
-    chance = "" if lesson.noise is None else f", chance {number(lesson.noise, like)}"
+    chance = f", chance {number(lesson.noise, like)}" if lesson.noise else ""
     what = f"{lesson.family or 'other'}: {one_line(lesson.description, LINE)}"
     why = f" | {one_line(lesson.reason, LINE)}" if lesson.reason else ""
     return f"{one_line(lesson.tag, 40)} #{lesson.number} {lesson.status}{change}{chance} {what}{why}"

@@ -132,5 +132,5 @@ def test_a_run_without_its_bot_is_not_said_to_run(
     )
     journal.set_state(run, RunState.STOPPED)
     report_of_run(settings, None).show(UTC)
-    assert capsys.readouterr().out.endswith("\nStopped by command\n")
+    assert capsys.readouterr().out.endswith("\nStopped from the terminal\n")
     journal.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.heartbeat.health import health_checks, incident_lines, loop_check
-from bot.setup.doctor import render
+from bot.setup.doctor import Check, render
 from loop.evidence import RepeatFor
 from loop.experiment import (
     Actor,
@@ -97,8 +97,9 @@ def test_a_heartbeat_of_a_clock_that_was_set_back_is_not_taken_for_a_new_one(nig
     check_one("health", "a heartbeat of the future", night.details()["heartbeat"])
 
 
-def test_before_the_first_beat_there_is_none(night: Night) -> None:
-    assert night.details()["heartbeat"] == "none yet"
+def test_before_the_first_beat_there_is_none_and_the_bot_is_not_to_be_started(night: Night) -> None:
+    beat, *_ = health_checks(night.journal, home=night.home, heartbeat_minutes=10.0, now=night.now)
+    assert beat == Check("heartbeat", True, "none yet")
 
 
 def test_without_a_bot_no_heartbeat_is_on_time(night: Night) -> None:

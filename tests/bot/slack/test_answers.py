@@ -51,6 +51,15 @@ async def test_what_only_reads_is_seen_by_its_sender_who_can_show_it_to_all(
     assert gone["delete_original"] is True
 
 
+async def test_to_ask_what_a_channel_gets_changes_nothing_and_is_seen_by_its_sender(
+    server: SlackServer, bot: SlackBot
+) -> None:
+    await server.command("notify")
+    (seen,) = await called(server, "respond")
+    assert (seen["response_type"], shown(seen)) == ("ephemeral", ["You said notify.", "Show to all"])
+    assert server.called("chat.postMessage") == []
+
+
 async def test_in_a_thread_an_answer_is_seen_and_shared_in_the_thread(
     server: SlackServer, bot: SlackBot
 ) -> None:
@@ -130,7 +139,7 @@ async def test_a_brief_answer_to_a_press_is_for_who_pressed(server: SlackServer,
     await server.press("/pause", message="1700000001.000001")
     (seen,) = await called(server, "respond")
     assert seen["response_type"] == "ephemeral"
-    await server.command("notify")
+    await server.command("notify keeps")
     await called(server, "chat.postMessage")
 
 

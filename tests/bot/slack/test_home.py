@@ -85,7 +85,7 @@ async def test_a_stranger_is_told_whom_to_ask(server: SlackServer, bot: SlackBot
     assert server.workspace.home("U0STRANGER")["blocks"][:-1] == asked.blocks
     assert bot.delivered == []
     await server.open_home(tab="messages")
-    await server.command("notify")
+    await server.command("notify keeps")
     await called(server, "chat.postMessage")
     assert server.workspace.home() == {}
 
@@ -251,9 +251,9 @@ async def test_an_app_without_the_tab_is_said_once(
     for _ in range(3):
         await server.open_home()
     await called(server, "views.publish", 3)
-    await server.command("notify")
+    await server.command("notify keeps")
     (posted,) = await called(server, "chat.postMessage")
-    assert shown(posted)[0] == "You said notify."
+    assert shown(posted)[0] == "You said notify keeps."
     warned = [record for record in caplog.records if "not_enabled" in record.message]
     assert [record.levelname for record in warned].count("WARNING") == 1
 

@@ -187,9 +187,9 @@ async def test_a_command_that_comes_again_opens_nothing_more(server: SlackServer
     await opened(server, "New idea")
     await server.socket.deliver("slash_commands", body)
     await called(server, "views.open", 2)
-    await server.command("notify")
+    await server.command("notify keeps")
     await called(server, "chat.postMessage")
-    assert [request.text for request in bot.asked] == ["/notify"]
+    assert [request.text for request in bot.asked] == ["/notify keeps"]
     assert len(server.workspace.modals()) == 1
 
 

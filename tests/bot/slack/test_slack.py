@@ -44,13 +44,13 @@ async def test_help_and_refusals_are_for_the_one_who_asked(
 
 
 async def test_a_mention_that_arrives_twice_is_one_request(server: SlackServer, bot: SlackBot) -> None:
-    ts = await server.say(f"<@{BOT}> notify")
+    ts = await server.say(f"<@{BOT}> notify keeps")
     await server.until(lambda: len(bot.delivered) == 2)
     (posted,) = await called(server, "chat.postMessage")
-    assert [request.text for request in bot.asked] == ["/notify"]
+    assert [request.text for request in bot.asked] == ["/notify keeps"]
     assert bot.asked[0].sent_at == float(ts)
     assert posted["thread_ts"] == ts
-    assert shown(posted) == ["You said notify."]  # everybody can see who asked
+    assert shown(posted) == ["You said notify keeps."]  # everybody can see who asked
 
 
 async def test_a_private_chat_needs_no_mention_and_no_thread(server: SlackServer, bot: SlackBot) -> None:
@@ -62,7 +62,7 @@ async def test_a_private_chat_needs_no_mention_and_no_thread(server: SlackServer
     assert server.called("chat.postEphemeral") == []
 
 
-@pytest.mark.parametrize("typed", ["!notify", f"<@{BOT}> notify"])
+@pytest.mark.parametrize("typed", ["!notify keeps", f"<@{BOT}> notify keeps"])
 async def test_in_threads_commands_are_answered_in_the_thread(
     server: SlackServer, bot: SlackBot, typed: str
 ) -> None:
@@ -114,11 +114,11 @@ async def test_a_press_edits_the_message_and_says_who_pressed(server: SlackServe
 
 async def test_an_answer_to_a_press_goes_into_the_thread(server: SlackServer, bot: SlackBot) -> None:
     root = await card(server)
-    await server.press("/notify", message=root)
+    await server.press("/notify keeps", message=root)
     *_, posted = await called(server, "chat.postMessage", 2)
     assert posted["thread_ts"] == root
     digest = server.workspace.note(CHANNEL, {"thread_ts": root, "user": BOT})
-    await server.press("/notify", message=digest, thread=root)
+    await server.press("/notify keeps", message=digest, thread=root)
     *_, posted = await called(server, "chat.postMessage", 3)
     assert posted["thread_ts"] == root
 
@@ -144,10 +144,10 @@ async def test_slash_commands_are_answered_in_channels_that_the_bot_is_not_in(
     server: SlackServer, bot: SlackBot, channel: str
 ) -> None:
     server.fail("conversations.join", Fault(word="missing_scope"))
-    await server.command("notify", channel=channel)
+    await server.command("notify keeps", channel=channel)
     (answer,) = await called(server, "respond")
     assert answer["response_type"] == "in_channel"
-    assert shown(answer) == ["You said notify.", "alice: /notify"]
+    assert shown(answer) == ["You said notify keeps.", "alice: /notify keeps"]
 
 
 @pytest.mark.parametrize("kind", ["slash_commands", "interactive", "events_api"])
@@ -172,7 +172,7 @@ async def test_an_answer_that_takes_long_delays_neither_the_ack_nor_the_others(
     for envelope in (await server.command("slow"), await server.press("/slow", message=await card(server))):
         await acked(server, envelope)
     await server.say("slow", channel=CHAT)
-    await server.command("notify")
+    await server.command("notify keeps")
     await called(server, "chat.postMessage", 2)
     assert server.socket.unacked == {}
     bot.done.set()
@@ -189,10 +189,10 @@ async def test_two_requests_have_two_keys(server: SlackServer, bot: SlackBot) ->
 
 async def test_a_rate_limit_delays_the_answer(server: SlackServer, bot: SlackBot) -> None:
     server.fail("chat.postMessage", LIMITED, Fault(status=503))
-    await server.command("notify")
+    await server.command("notify keeps")
     *_, posted = await called(server, "chat.postMessage", 3)
     await server.until(server.workspace.shown)
-    assert shown(posted)[0] == "You said notify."
+    assert shown(posted)[0] == "You said notify keeps."
 
 
 async def test_blocks_that_are_refused_are_whispered_as_text(server: SlackServer, bot: SlackBot) -> None:
@@ -206,18 +206,18 @@ async def test_an_answer_that_slack_refuses_is_logged_and_harms_nothing(
     server: SlackServer, bot: SlackBot, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.fail("chat.postMessage", Fault(word="restricted_action"))
-    await server.say("!notify")
+    await server.say("!notify keeps")
     await called(server, "chat.postMessage")
-    await server.command("notify")
+    await server.command("notify keeps")
     await called(server, "chat.postMessage", 2)
-    assert "the answer to /notify in C0RESEARCH was not shown: restricted_action" in caplog.text
+    assert "the answer to /notify keeps in C0RESEARCH was not shown: restricted_action" in caplog.text
 
 
 async def test_a_mistake_of_ours_is_logged_and_harms_nothing(
     server: SlackServer, bot: SlackBot, caplog: pytest.LogCaptureFixture
 ) -> None:
     await server.command("broken")
-    await server.command("notify")
+    await server.command("notify keeps")
     await called(server, "chat.postMessage")
     assert "a mistake of ours" in caplog.text
 

@@ -101,6 +101,7 @@ async def test_commands_come_from_it_and_messages_go_to_it(office: Office, chat:
     chat.say("ann: /notify keeps")
     chat.say("ann: /notify")
     await chat.said("experiments that were kept")
+    office.journal.set_cursor(HERE.channel, 0)
     assert "every experiment" in await office.said("/notify", HERE)
     (check,) = chat.chats.health()
     assert check.ok

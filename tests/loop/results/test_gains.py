@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loop.evidence import Invalidated
+from loop.evaluation.noise import read_noise
+from loop.evidence import Invalidated, RepeatFor
 from loop.experiment import Experiment, Family, Goal, Run, Stage, Status
 from loop.gain import gain
 from loop.results.gains import (
@@ -28,10 +29,12 @@ from loop.results.gains import (
     rates_of,
     reason_of,
 )
+from loop.store.evidence.repeats import Repeats
 from loop.store.experiments import Row, row_of
 from loop.store.journal import Journal
 from tests.loop.results.test_report import row
 from tests.loop.store.test_journal import make_run
+from tests.loop.store.test_repeats import begin, ended
 
 VALUES = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -237,6 +240,19 @@ def test_a_lesson_has_what_was_tried_its_effect_and_why_it_was_judged_so(journal
     assert [lesson.number for lesson in learned] == [1, 2, *range(4, 14)]
     assert learned[0] == Lesson("mar12", 1, "idea 1", Family.BATCH, KEEP, 0.003, spread, "because")
     assert learned[1] == Lesson("mar12", 2, "idea 2", Family.BATCH, CRASH, None, spread, "because")
+
+
+def test_where_the_noise_of_a_run_was_measured_it_is_that_of_its_effects(journal: Journal) -> None:
+    run = make_trials(journal, "mar12", *[(DISCARD, BEST + number / 100) for number in range(20)])
+    assert (lessons(journal, run, most=1)[0].noise or 0.0) > 0.01  # the harm that changes did
+    repeats = Repeats(journal)
+    for number, repeat in enumerate(repeats.ask(run.id, 0, RepeatFor.NOISE, times=2), 1):
+        repeats.measured(ended(begin(repeats, repeat), BEST + 0.001 * number))
+    measured = read_noise(journal, run)
+    assert measured is not None
+    expected = pytest.approx(measured.sigma * 2**0.5)
+    assert lessons(journal, run, most=1)[0].noise == expected
+    assert noise(journal.experiments(run.id), run.goal, measured) == expected
 
 
 def test_where_there_are_too_many_the_largest_gains_and_the_last_failures_are_told(journal: Journal) -> None:

@@ -77,7 +77,7 @@ def test_people_read_what_they_read_before(journal: Journal) -> None:
     assert told["budget"].startswith("by the budget: $1.00 of the $1.00 for models in this run are spent; ")
     assert (told["person"], told["command"], told["done"], told["strange"], told["begun"]) == (
         "by ann",
-        "by command",
+        "from the terminal",
         "4 experiments made",
         "by a change of REPOSITORY",
         "",

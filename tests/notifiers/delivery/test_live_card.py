@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.experiment import RunState, Status
+from loop.experiment import RunState, Stage, Status
 from loop.results.report import run_status
 from loop.store.journal import Journal
 from loop.store.outbox import Outbox
@@ -104,11 +104,41 @@ async def test_the_last_thing_a_card_says_is_that_the_run_is_stopped(bench: Benc
     bench.journal.set_state(run, RunState.STOPPED)
     bench.restart(bench.time.clock)  # it was stopped while the bot was on its way down
     await bench.refresh()
-    assert bench.channel.sent[0].head == "Run mar12: stopped (by command)"
+    assert bench.channel.sent[0].head == "Run mar12: stopped (from the terminal)"
     edits = bench.channel.sent[0].edits
     bench.restart(bench.time.clock)
     await bench.refresh(3)
     assert bench.channel.sent[0].edits == edits
+
+
+async def test_a_card_of_a_stopped_run_says_last_that_nothing_trains(bench: Bench) -> None:
+    run = start(bench.journal)
+    baseline = decide(bench.journal, run, 0, Status.KEEP)
+    under_way = replace(baseline, number=1, stage=Stage.TRAINING, status=None)
+    bench.journal.record(under_way)
+    await bench.refresh(2)
+    (card,) = bench.channel.sent
+    bench.journal.set_state(run, RunState.STOPPED)
+    await bench.refresh()  # while the training is being ended
+    assert "1 under way" in card.message.text
+    bench.journal.record(replace(under_way, stage=Stage.DECIDED, status=Status.SKIP, value=None))
+    await bench.refresh()
+    assert "2 made: 1 measured, 1 skipped" in card.message.text
+    edits = card.edits
+    bench.restart(bench.time.clock)
+    await bench.refresh(3)
+    assert card.edits == edits
+
+
+async def test_a_pin_does_not_take_the_turn_of_what_a_press_waits_for(bench: Bench) -> None:
+    run = start(bench.journal)
+    await bench.refresh()
+    bench.journal.set_state(run, RunState.PAUSED)
+    bench.time.now += INTERVAL
+    await bench.keeper.refresh(pins=False)
+    assert bench.channel.sent[0].message.buttons[0][0].label == "Resume"
+    await bench.refresh()
+    assert bench.channel.pinned == ["m1"]
 
 
 async def test_runs_that_ended_before_the_channel_was_there_get_no_card(bench: Bench) -> None:

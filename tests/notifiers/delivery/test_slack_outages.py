@@ -148,7 +148,7 @@ async def all_is_told(night: Night) -> None:
     decide(night.journal, night.run, 0, Status.KEEP)
     night.journal.set_state(night.run, RunState.PAUSED)
     await night.delivery.catch_up()
-    assert [head.split(" by ")[0] for head in night.heads()] == [
+    assert [head.split(" from ")[0] for head in night.heads()] == [
         "Run mar12 started",
         "Experiment #0: try 0",
         "Run mar12 paused",

@@ -15,7 +15,7 @@ from loop.evaluation.certainty import Certainty
 from loop.evaluation.certification import Kept
 from loop.evaluation.noise import Noise
 from loop.evidence import Certified, Invalidated
-from loop.experiment import Goal, Status
+from loop.experiment import Family, Goal, Status
 from loop.results.constants import Move, Try, Way
 from loop.results.report import make_report
 from notifiers.charts.scene import make_scene
@@ -41,6 +41,18 @@ def test_the_page_has_everything_in_it() -> None:
         assert f">{heading}</h2>" in html
     assert "git switch --detach c0ffee" in html
     assert len(data_of(html)) == 40
+
+
+def test_kinds_of_ideas_are_named_as_in_messages() -> None:
+    content = night_of(4)
+    families = (None, Family.BATCH, Family.COMBINATION, Family.OPTIMIZER)
+    rows = [replace(row, family=family) for row, family in zip(content.rows, families, strict=True)]
+    report = make_report(rows, metric="val_bpb", goal=Goal.MINIMIZE)
+    html = page(replace(content, rows=rows, report=report), made_at=NOW)
+    for name in ("batch size", "several constants at once", "optimizer"):
+        for shown in (f'data-family="{name}"', f'<th scope="row">{name}</th>', f"<option>{name}</option>"):
+            assert shown in html
+        assert str(["family", name]) in str(data_of(html))
 
 
 def test_what_experiments_say_is_never_markup() -> None:

@@ -7,7 +7,7 @@ from loop.evaluation.certainty import Certainty, read_certainty
 from loop.evaluation.certification import Kept
 from loop.evaluation.noise import Noise
 from loop.evidence import Certified
-from loop.experiment import Event, EventKind, Goal, Status
+from loop.experiment import Event, EventKind, Goal, RunState, Status
 from loop.results.report import read_wakeup_report
 from loop.store.evidence.certifications import Certifications
 from notifiers.text.certainty import certified_line, doubtful_lines, gain_text
@@ -73,6 +73,8 @@ def test_a_report_tells_what_was_certified_by_then_and_that_it_is_outdated(tmp_p
         (begun,) = store.of(recorder.run.id)
         recorder.at("13 06:00")
         assert read_certainty(recorder.journal, recorder.run).under_way
+        stopped = replace(recorder.run, state=RunState.STOPPED)  # which ends it in a moment
+        assert not read_certainty(recorder.journal, stopped).under_way
         store.end(begun, FOUND, "", recorded=0.03)
         night = read_wakeup_report(recorder.journal, recorder.run, until=recorder.now)
         assert night.to_json()["certified"] == {"gain": 0.0205, "low": 0.0148, "high": 0.0262, "repeats": 3}
