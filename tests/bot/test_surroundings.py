@@ -14,8 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from threading import Event
 
 import psutil
 import pytest
@@ -238,10 +240,22 @@ def fill(disk: Path, *, leave: int = 0) -> None:
     growing.rename(checkpoint)
 
 
-def finds(disk: Path, found: str, *, leave: int = 0) -> bool:
-    """Tell whether `/health` says so; the disk is kept full, as a folder that cannot be made leaves room."""
-    fill(disk, leave=leave)
-    return found in health(disk)
+@contextmanager
+def kept_full(disk: Path, *, leave: int = 0) -> Iterator[None]:
+    """Fill it again and again, before a folder takes the room that another one leaves."""
+    over = Event()
+
+    def keep() -> None:
+        while not over.wait(0.002):
+            fill(disk, leave=leave)
+
+    with ThreadPoolExecutor(1) as threads:
+        keeping = threads.submit(keep)
+        try:
+            yield
+        finally:
+            over.set()
+            keeping.result()
 
 
 def make_room(disk: Path) -> None:
@@ -285,7 +299,8 @@ def test_a_disk_that_is_full_is_waited_for(tmp_path: Path, size: str, leave: int
     with disk_of(bot, size) as disk:
         with started(bot, *ORDER) as process:
             wait_for(lambda: trains(disk))
-            wait_for(lambda: finds(disk, found, leave=leave))
+            with kept_full(disk, leave=leave):
+                wait_for(lambda: found in health(disk))
             assert process.poll() is None
             make_room(disk)
             assert process.wait(PATIENCE) == 0
@@ -302,7 +317,8 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(tmp_path: Path) -> None:
             assert process.wait(PATIENCE) == 0
         fill(disk)
         with started(bot, *ORDER) as process:
-            wait_for(lambda: finds(disk, "FAIL"))
+            with kept_full(disk):
+                wait_for(lambda: "FAIL" in health(disk))
             assert process.poll() is None
             make_room(disk)
             assert process.wait(PATIENCE) == 0

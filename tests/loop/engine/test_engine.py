@@ -125,8 +125,8 @@ async def test_a_result_that_came_while_nobody_looked_is_not_lost(make_lab: Make
     first = conduct(lab.engine())
     await lab.until_training(0)
     await end(first)
-    lab.open_gate()
     supervisor = psutil.Process(lab.experiments()[0].last_training.supervisor_pid)
+    lab.open_gate()
     await asyncio.to_thread(supervisor.wait)
     await lab.engine(value(1.6)).conduct(1)
     assert [e.value for e in lab.experiments()] == [1.5, 1.6]
