@@ -236,8 +236,10 @@ class Runs:
         if run.state is not RunState.DONE and known != {TAKEN_OVER}:
             return  # what a bot was in the middle of goes on, whatever is amiss
         facts = begun_facts(self.settings, run)
-        checks = start_checks(self.settings, self.environ, self.sandbox, quickly=True, facts=facts)
-        if lacking := failures(checks):
+        alone = self.settings.model_copy(
+            update={"proposer": (), "fallback_model": None}
+        )  # the search goes on
+        if lacking := failures(start_checks(alone, self.environ, self.sandbox, quickly=True, facts=facts)):
             raise UserError("\n".join(lacking))
 
     def _require_free(self, slots: Sequence[Slot]) -> None:

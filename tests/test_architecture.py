@@ -26,7 +26,7 @@ LARGER: dict[str, int] = {}
 """What is above these limits today: a ceiling each, only ever to be lowered."""
 
 CORE = ("loop/engine", "loop/store", "loop/git", "loop/process")
-LINES_OF_THE_CORE = 10_368
+LINES_OF_THE_CORE = 10_363
 
 SQL_CALLS = {"query", "execute", "executemany", "executescript"}
 EXECUTES_GIT = {"loop.git.commands"}

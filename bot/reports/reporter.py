@@ -52,16 +52,13 @@ class Reporter:
         message = self._message(night)
         return replace(message, attachments=await self._charts(night)) if with_chart else message
 
-    async def for_chat(self, event: Event) -> Message | None:
-        return await self._made(event, with_chart=True)
-
     async def for_terminal(self, event: Event) -> Message | None:
         """Return the same for a terminal: without the chart, and not at the end of a run, where the command
         that waited for it prints the report.
         """
-        return await self._made(event, with_chart=False) if event.kind is EventKind.WAKE_UP else None
+        return await self.for_chat(event, with_chart=False) if event.kind is EventKind.WAKE_UP else None
 
-    async def _made(self, event: Event, *, with_chart: bool) -> Message | None:
+    async def for_chat(self, event: Event, *, with_chart: bool = True) -> Message | None:
         morning = event.kind is EventKind.WAKE_UP
         since = float(str(event.data["since"])) if morning else None
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bot.local.wire import bot_answers
 from bot.setup.data import needed_data
-from bot.setup.settings import ENV_FILE, Settings
+from bot.setup.settings import ENV_FILE, USUAL_BUDGET, Settings
 from bot.setup.sources import PROVIDERS, SEARCH, SourceChoice, agent_of
 from loop.engine.stages import is_usually_maximized
 from loop.errors import UserError
@@ -247,7 +247,8 @@ def uncommitted(settings: Settings, facts: RepositoryFacts) -> str:
 
 def unused_budget(settings: Settings, fixed: float | None) -> str:
     """Say that the repository fixes another time budget than was set; empty where it does not."""
-    if fixed is None or not settings.names_time_budget or settings.time_budget == fixed:
+    # A copy of .env.example sets the usual one.
+    if fixed is None or settings.time_budget in (fixed, USUAL_BUDGET):
         return ""
     return f"TIME_BUDGET={settings.time_budget:g} is not used: the repository fixes {fixed:g} s"
 

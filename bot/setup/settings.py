@@ -160,11 +160,6 @@ class Settings(BaseModel):
         usual = tuple(Path(path).expanduser() for path in _USUAL_DATA.split(","))
         return "data_paths" in self.model_fields_set and self.data_paths != usual
 
-    @property
-    def names_time_budget(self) -> bool:
-        """Whether TIME_BUDGET says more than the default, which a copy of .env.example repeats."""
-        return self.time_budget != USUAL_BUDGET
-
     def deadline(self, time_budget: float) -> float:
         """Return after how many seconds a training with this budget (seconds) is killed.
 

@@ -204,7 +204,8 @@ def tab_blocks(said: Sequence[Reply], best: Reply | None, picture: Picture | Non
     """Return what stands in a tab: answers, the best experiment, the chart and buttons for the role."""
     parts = [part(reply, role) for reply in said]
     if best is not None and not best.refused:
-        parts.append([_header("Best"), *part(best, role)])
+        header = {"type": "header", "text": {"type": "plain_text", "text": "Best"}}
+        parts.append([header, *part(best, role)])
     if picture is not None:
         parts.append(render(Message(""), pictures=[picture]).blocks)
     return joined([*parts, menu_part(role)])
@@ -224,10 +225,6 @@ def menu_part(role: Role) -> list[Block]:
 def joined(parts: Sequence[Sequence[Block]]) -> list[Block]:
     blocks = [block for part in parts if part for block in ({"type": "divider"}, *part)]
     return blocks[1:_BLOCKS]
-
-
-def _header(text: str) -> Block:
-    return {"type": "header", "text": {"type": "plain_text", "text": text}}
 
 
 def dated(now: float) -> Block:

@@ -15,10 +15,7 @@ from loop.gain import number
 ORDER = 10.0  # times what was gained at once before, or what chance makes
 LARGE = 4.0  # sigmas; a gain that large is believed of a program in which the guard found nothing
 USUAL = 0.02  # of the number: a gain so large is nothing special, however small all before were
-TENFOLD = {
-    Goal.MINIMIZE: 0.9,
-    Goal.MAXIMIZE: 9.0,
-}  # of the number: a tenth of it, ten times it
+TENFOLD = {Goal.MINIMIZE: 0.9, Goal.MAXIMIZE: 9.0}  # of the number: a tenth of it, ten times it
 FASTER = 1.5  # times the tokens a second of any before
 SAME_SIZE = 0.02  # of the parameters, in which models count as equally large
 LONGER = 1.2  # times the budget, as in the practice

@@ -50,7 +50,9 @@ def tidy_branch(run: Run, keeps: Sequence[Experiment], *, squash: bool = False) 
     _check_there(git, [group[-1] for group in groups], squash=squash)
     for group in groups:
         head = _commit(git, run, group, parent=head)
-    _set_refs(git, {f"refs/heads/{name}": (head, before), f"{_MADE}{run.tag}": (head, None)})
+    old = f" {before}" if before else ""
+    moves = f"update refs/heads/{name} {head}{old}\nupdate {_MADE}{run.tag} {head}\n"
+    git("update-ref", "--stdin", stdin=moves.encode())
     patch = git("format-patch", *_PATCH, f"{run.base_commit}..{head}") + "\n"
     made, remotes = patch.encode("utf-8", "surrogateescape"), tuple(git("remote").split())
     return TidyBranch(name, head, 1 if squash else len(keeps), made, remotes)
@@ -114,8 +116,3 @@ def _change(run: Run, first: Experiment, last: Experiment) -> str:
 def _wrapped(text: str) -> str:
     lines = (one_line(line) for line in text.splitlines())
     return "\n".join(textwrap.fill(line, _SUBJECT, break_long_words=False) for line in lines if line)
-
-
-def _set_refs(git: Git, moves: dict[str, tuple[str, str | None]]) -> None:
-    steps = [f"update {ref} {new}{f' {old}' if old else ''}\n" for ref, (new, old) in moves.items()]
-    git("update-ref", "--stdin", stdin="".join(steps).encode())

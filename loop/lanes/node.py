@@ -247,7 +247,7 @@ class NodeLane:
             await self._trainings[before].gone
             await in_thread(self._forget, before, keep=before == kept)
         run = self._runs[attempt.run]
-        folder = self._folder(attempt)
+        folder = self._home / "trainings" / attempt.run / f"{attempt.number}-{attempt.k}"
         await in_thread(self._make, run, folder, source)
         supervisor = Trainer.arm()
         process = Trainer().start(supervisor, self._job(run, folder))
@@ -321,9 +321,6 @@ class NodeLane:
         return Evaluated(replace(score, refused=description.damaged or score.refused), losses)
 
     # Folders
-
-    def _folder(self, attempt: Attempt) -> Path:
-        return self._home / "trainings" / attempt.run / f"{attempt.number}-{attempt.k}"
 
     def _make(self, run: _Run, folder: Path, source: str) -> None:
         remove(folder)

@@ -336,11 +336,9 @@ def _recorded(record: Mapping[str, Any]) -> Outcome | None:
 def recorded_supervisor(folder: Path) -> Process | None:
     """Return the supervisor that `started.json` names, None where it is of another boot."""
     match read_started(folder):
-        case {
-            "boot": boot,
-            "supervisor": int(pid),
-            "supervisor_start": int() | float() as started,
-        } if boot == program.boot_id():
+        case {"boot": boot, "supervisor": int(pid), "supervisor_start": int() | float() as started} if (
+            boot == program.boot_id()
+        ):
             return Process(pid, started)
     return None
 

@@ -186,9 +186,5 @@ def _experiments(
 
 def _with_id(git: Git, digits: str) -> str | None:
     """Return the commit with this id, which may be cut; no branch or tag of that name is meant."""
-    commit = _commit(git, digits)
-    return commit if commit and commit.startswith(digits) else None
-
-
-def _commit(git: Git, name: str) -> str | None:
-    return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", accept=(0, 1, 128)) or None
+    commit = git("rev-parse", "--verify", "--quiet", f"{digits}^{{commit}}", accept=(0, 1, 128))
+    return commit if commit.startswith(digits) else None

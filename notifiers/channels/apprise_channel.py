@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import mimetypes
 from collections.abc import Sequence
+from mimetypes import guess_type
 
 from apprise import Apprise, NotifyFormat
 from apprise.attachment.memory import AttachMemory
@@ -51,7 +51,10 @@ class AppriseChannel:
         return ""
 
     async def _notify(self, body: str, files: Sequence[Attachment] = ()) -> bool:
-        attached = [_attached(file) for file in files]
+        attached = [
+            AttachMemory(content=file.content, name=file.name, mimetype=guess_type(file.name)[0])  # type: ignore[no-untyped-call]
+            for file in files
+        ]
         taken = await in_thread(
             self._service.notify, body, body_format=NotifyFormat.TEXT, attach=attached or None
         )
@@ -63,8 +66,3 @@ class AppriseChannel:
 
     async def pin(self, message_id: str) -> None:
         del message_id
-
-
-def _attached(file: Attachment) -> AttachMemory:
-    kind, _ = mimetypes.guess_type(file.name)
-    return AttachMemory(content=file.content, name=file.name, mimetype=kind)  # type: ignore[no-untyped-call]

@@ -265,12 +265,13 @@ async def blocks_or_text(show: Callable[..., Awaitable[_T]], rendered: Rendered)
 
     Blocks with pictures are not given up: the caller tries them without first.
     """
+    has_pictures = any(block["type"] == "image" for block in rendered.blocks)
     for blocks in (rendered.blocks, []):
         try:
             with slack_errors():
                 return await show(text=rendered.text, blocks=blocks)
         except SlackRefusedError as error:
-            if error.word not in _BAD_BLOCKS or rendered.has_pictures:
+            if error.word not in _BAD_BLOCKS or has_pictures:
                 raise
             log.warning("Slack refused the form of a message (%s); it is sent in a plainer one", error.word)
     with slack_errors():

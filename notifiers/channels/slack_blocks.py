@@ -45,10 +45,6 @@ class Rendered:
     text: str
     file: str = ""
 
-    @property
-    def has_pictures(self) -> bool:
-        return any(block["type"] == "image" for block in self.blocks)
-
 
 def as_typed(message: Message, verbs: Collection[str]) -> Message:
     """Return the message with `/status` as it is typed on Slack: `/autoresearch status`."""
