@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from loop.store.evidence.repeats import trainings_under_way
+from loop.folders import RunFolders
+from loop.process.supervisor import STARTED
 from loop.store.journal import Journal
 from tests.bot.real_bot import Process, RealBot, gated, read_until
 
@@ -32,7 +33,8 @@ def test_two_runs_share_the_lanes_of_a_machine_also_after_a_kill(tmp_path: Path)
             assert refused.returncode == 1
             assert "Run left is running on this machine" in refused.stdout
         bot.say("/start_run right lanes=1 go")
-        wait_for(bot, running, lambda journal: all(trainings_under_way(journal, run) for run in (2, 3)))
+        started = [RunFolders(bot.home, run).attempt(0, 1) / STARTED for run in (2, 3)]
+        wait_for(bot, running, lambda _: all(map(Path.exists, started)))
         running.kill()
     with bot.start() as again:
         gate.touch()
