@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from functools import cache
 
-PORTS = range(20_000, 32_000)  # below those that the system gives to whoever asks for any
+PORTS = range(20_000, 32_000)  # below those that the system gives where any will do
 BLOCK = 100
 
 
