@@ -2,14 +2,16 @@
 
     python evaluate.py describe                                       what no training may see, as JSON
     python evaluate.py model --exchange FD                            answer for `model.pt` of this folder
-    python evaluate.py score --exchange FD --out FILE --seed N        ask, and score the answers
+    python evaluate.py score --exchange FD --second FD,IN,OUT         ask two such, and score the answers
+                             --out FILE --seed N
                              [--head FILE] [--limit SECONDS]          compared with FILE of another model
 
-`model` and `score` run at the same time: the stdin and stdout of each are the ends of the other's, and FD is
-one file, in memory best, that both have inherited. `model` imports `train.py`, which may be anything, so it
-belongs in a sandbox; it gets tokens and gives logits. `score` has the targets and the arithmetic, never
-imports `train.py`, and believes nothing that it reads: each message is short and in time, and an answer is
-copied once, then used. See README.md for what `train.py` has to offer.
+Two of `model` and one `score` run at the same time. The stdin and stdout of `score` are the ends of those of
+one model, IN and OUT of the other's, and each has its own FD, a file, in memory best, that it shares with
+`score`. `model` imports `train.py`, which may be anything, so each belongs in a sandbox of its own, in which
+it can leave nothing to the other. It gets tokens and gives logits. `score` has the targets and the
+arithmetic, never imports `train.py`, and believes nothing that it reads: each message is short and in time,
+and an answer is copied once, then used. See README.md for what `train.py` has to offer.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -43,11 +45,13 @@ if TYPE_CHECKING:
 
 LIMIT = 300.0  # seconds for all of it, the imports too
 
-# An honest model gives a position the same answer whatever comes later or stands in other rows, but for the
-# rounding of its kernels: below 0.001 nats in bfloat16.
+# An honest model gives a position the same answer whatever comes later, stands in other rows or was asked
+# before: to the digit by the same kernels, on a CPU also by another number of threads. By other kernels in
+# bfloat16 a loss differs by 0.009 nats in the mean, the mean loss by 0.00005 (LOG.md, 2026-12-01).
 SAME_ANSWER = 0.02  # nats between the two answers (Kullback-Leibler) at one position
-SAME_LOSS = 0.001  # nats that the mean loss may fall from the first question to the last
-CHANCE = 5.0  # standard errors that a mean may be off; more than any chance makes it
+SAME_LOSS = {True: 0.02, False: 0.00001}  # nats between two losses in the mean; with a GPU, without
+SAME_MEAN = 0.0003  # nats that the mean loss may be lower in the process that was asked more
+CHANCE = 4.0  # standard errors that this mean may be off; more than any chance makes it
 BETS = 0.01, 0.03, 0.1, 0.3  # shares of what one has that are bet on a token of other text to be foreseen
 WON = 1e6  # times what one had before all bets; of a million honest models one
 
@@ -56,33 +60,47 @@ WON = 1e6  # times what one had before all bets; of a million honest models one
 # The scorer's process
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A process that answers for the model: how to talk to it, and the file that we share with it."""
+
+    channel: Channel
+    exchange: int
+
+
 class Scorer:
-    """Asks the model's process, and turns its answers into losses."""
+    """Asks the model's processes, and turns their answers into losses."""
 
     def __init__(self, text: Text, questions: Questions, shape: Shape, read: Reader) -> None:
         import numpy as np
 
         self.text, self.questions, self.shape, self.read = text, questions, shape, read
         self.losses = np.zeros(questions.inputs.shape, dtype=np.float32)  # nats
-        self.kept: dict[int, Floats] = {}  # of a row that was asked once and will be a second time
+        self.kept: dict[int, Floats] = {}  # of a row that one process has answered, and the other will
         self.apart: dict[int, float] = {}  # nats between the two answers, at the position where it is most
 
-    def ask_all(self, channel: Channel, exchange: int) -> None:
-        batches = self.questions.batches(self.shape.rows)
+    def ask_all(self, model: Asked, order: Ints) -> None:
+        """Ask one process the rows with these numbers, a batch after the other."""
+        expect(model.channel, {"ready": True})
+        os.ftruncate(model.exchange, SLOTS * self.shape.slot_bytes)
+        model.channel.send(asdict(self.shape))
+        rows = self.shape.rows
+        batches = [order[start : start + rows] for start in range(0, len(order), rows)]
         for number, batch in enumerate(batches[:SLOTS]):
-            self.ask(channel, exchange, number, batch)
+            self.ask(model, number, batch)
         for number, batch in enumerate(batches):
-            expect(channel, {"slot": number % SLOTS})
-            self.score(exchange, number % SLOTS, batch)
+            expect(model.channel, {"slot": number % SLOTS})
+            self.score(model.exchange, number % SLOTS, batch)
             if number + SLOTS < len(batches):
-                self.ask(channel, exchange, number % SLOTS, batches[number + SLOTS])
+                self.ask(model, number % SLOTS, batches[number + SLOTS])
+        model.channel.send({"slot": None})
 
-    def ask(self, channel: Channel, exchange: int, slot: int, batch: Ints) -> None:
+    def ask(self, model: Asked, slot: int, batch: Ints) -> None:
         import numpy as np
 
         tokens = self.questions.inputs[np.resize(batch, self.shape.rows)]  # every batch has the same shape
-        os.pwrite(exchange, tokens.tobytes(), slot * self.shape.slot_bytes)
-        channel.send({"slot": slot})
+        os.pwrite(model.exchange, tokens.tobytes(), slot * self.shape.slot_bytes)
+        model.channel.send({"slot": slot})
 
     def score(self, exchange: int, slot: int, batch: Ints) -> None:
         import numpy as np
@@ -127,7 +145,7 @@ def expect(channel: Channel, wanted: dict[str, Any]) -> None:
 
 
 def score(
-    corpus: prepare.Corpus, channel: Channel, exchange: int, *, seed: int, out: Path, head: Path | None = None
+    corpus: prepare.Corpus, models: tuple[Asked, Asked], *, seed: int, out: Path, head: Path | None = None
 ) -> dict[str, Any]:
     """What was found of a model; its losses are in the file `out` if it could be scored."""
     import numpy as np
@@ -136,42 +154,37 @@ def score(
     found |= dict.fromkeys(["gain_val", "gain_val_se", "gain_audit", "gain_audit_se"])
     found |= {"prefix": "", "refused": "", "apart": None}
     try:
-        text, questions, losses, apart = ask(corpus, channel, exchange, seed)
+        scorer = ask(corpus, models, seed)
     except RefusedError as error:
         return found | {"refused": str(error)}
-    asked_once = losses[: len(text.inputs)]
-    if wrong := int((~np.isfinite(asked_once)).sum()):
-        sentence = f"The loss is no finite number at {wrong:,} of {asked_once.size:,} positions."
+    text = scorer.text
+    losses = scorer.losses[: len(text.inputs)]
+    if wrong := int((~np.isfinite(losses)).sum()):
+        sentence = f"The loss is no finite number at {wrong:,} of {losses.size:,} positions."
         return found | {"refused": sentence}
     other = read_losses(head, text)
-    write_losses(out, text, asked_once)
-    prefix = leaks(text, questions, losses, other, apart)
-    most = max(apart.values())
-    found |= {"prefix": prefix, "apart": most if math.isfinite(most) else None}
-    return found | numbers(text, asked_once, other)
+    write_losses(out, text, losses)
+    most = max(scorer.apart.values())
+    found |= {"prefix": leaks(scorer), "apart": most if math.isfinite(most) else None}
+    return found | numbers(text, losses, other)
 
 
-def ask(
-    corpus: prepare.Corpus, channel: Channel, exchange: int, seed: int
-) -> tuple[Text, Questions, Floats, dict[int, float]]:
-    """Ask the model's process everything; returns the losses and how far the answers to a row are apart."""
+def ask(corpus: prepare.Corpus, models: tuple[Asked, Asked], seed: int) -> Scorer:
+    """Ask the first model every row, after the second has answered the rows that are asked twice."""
     gpu = has_gpu()
     effort = ON_GPU if gpu else ON_CPU
     text = read_text(corpus, effort)
     questions = Questions(text, seed, effort.probed)
-    several = len(questions.order) // 8  # batches, so that a row seldom meets itself in one
+    several = len(questions.second) // 8  # batches, so that a row meets others each time
     rows = max(2, min(several, effort.batch // prepare.MAX_SEQ_LEN))
     shape = Shape(rows, prepare.MAX_SEQ_LEN, corpus.vocabulary, half=gpu)
     scorer = Scorer(text, questions, shape, gpu_reader(shape, text.token_bytes) if gpu else CpuReader(shape))
-    expect(channel, {"ready": True})
     try:
-        os.ftruncate(exchange, SLOTS * shape.slot_bytes)
-        channel.send(asdict(shape))
-        scorer.ask_all(channel, exchange)
+        scorer.ask_all(models[1], questions.second)
+        scorer.ask_all(models[0], questions.first)
     except OSError as error:
         raise RefusedError(f"The file that both processes share cannot be used: {error.strerror}.") from error
-    channel.send({"slot": None})
-    return text, questions, scorer.losses, scorer.apart
+    return scorer
 
 
 def numbers(text: Text, losses: Floats, head: Floats | None) -> dict[str, float]:
@@ -202,48 +215,48 @@ def bits(nats: npt.NDArray[Any], sizes: Ints) -> tuple[float, float]:
     return float(ratio) / math.log(2), float(error) / math.log(2)
 
 
-def leaks(
-    text: Text, questions: Questions, losses: Floats, head: Floats | None, apart: dict[int, float]
-) -> str:
+def leaks(scorer: Scorer) -> str:
     """What shows that an answer depends on more than the tokens up to its position; empty: nothing does.
 
-    A model can remember its answers and repeat them, and then they are never apart. But it cannot know a
-    next token that was hidden when it saw a row first, and what it learns from rows shows in later ones.
-    What the head lost at the same position is taken off, as some text is harder than other text.
+    A model can remember its answers and learn from what it is asked, but not what another process was asked.
+    So where two processes know the same of a row up to a position, their losses there are the same.
     """
     import numpy as np
 
+    text, questions, apart = scorer.text, scorer.questions, scorer.apart
     if different := [value for value in apart.values() if not value <= SAME_ANSWER]:
         return (
             f"Answers depend on later tokens or on other rows: in {len(different)} of {len(apart)} rows that "
             f"were asked twice they differ, by up to {max(different):.2f} nats."
         )
     rows = len(text.inputs)
-    expected = np.zeros_like(text.inputs, dtype=float) if head is None else head
-    above = losses[:rows].astype(float) - expected
-    counts = text.sizes > 0
-    hidden = [
-        losses[rows + probe, cut - 1] - expected[row, cut - 1]
-        for probe, (row, cut) in enumerate(zip(questions.probed, questions.cuts, strict=True))
-        if counts[row, cut - 1] and questions.when[rows + probe] < questions.when[row]
-    ]
-    more = np.mean(hidden) - above[counts].mean() if hidden else 0.0
-    if more > SAME_ANSWER and more > CHANCE * above[counts].std() / math.sqrt(len(hidden)):
-        return f"Answers depend on later tokens: the loss is {more:.2f} nats higher where the next is hidden."
-    if foreseen := foresees(text, questions, losses):
+    counts = ~questions.after & (text.sizes[questions.probed] > 0)
+    more = scorer.losses[rows:].astype(float) - scorer.losses[questions.probed]
+    hidden = counts & (np.arange(counts.shape[1]) == questions.cuts[:, None] - 1)
+    if mean := surely_more(more, hidden):
+        return f"Answers depend on later tokens: the loss is {mean:.2g} nats higher where the next is hidden."
+    if mean := surely_more(more, counts):
+        return f"Answers depend on rows asked before: without them the loss is {mean:.2g} nats higher."
+    unlike = np.abs(more[counts]).mean() if counts.any() else 0.0
+    if not unlike <= SAME_LOSS[scorer.shape.half]:
+        return f"Answers depend on rows asked before: without them losses differ by {unlike:.2g} nats."
+    if foreseen := foresees(text, questions, scorer.losses):
         return (
             "Answers depend on later tokens: those that follow by chance only are given "
             f"{foreseen:.0f} times the probability of their share in the text."
         )
-    by_row = above.mean(1)
-    for part in text.parts.values():
-        by_row[part] -= by_row[part].mean() if len(by_row[part]) else 0.0
-    when = questions.when[:rows] / len(questions.when) - 0.5
-    slope = by_row @ when / (when @ when)
-    error = (by_row - slope * when).std() / math.sqrt(when @ when)
-    if slope < -SAME_LOSS and slope < -CHANCE * error:
-        return f"Answers depend on rows asked before: from first to last the loss falls by {-slope:.3f} nats."
     return ""
+
+
+def surely_more(more: npt.NDArray[Any], where: npt.NDArray[np.bool_]) -> float:
+    """The mean of `more` at some positions if that is above what rounding and chance make of it, else 0."""
+    import numpy as np
+
+    sums, counts = np.where(where, more, 0).sum(1), where.sum(1)  # positions of a row depend on each other
+    mean = float(sums.sum() / max(1, counts.sum()))
+    off = sums - mean * counts
+    error = math.sqrt(off @ off) / max(1, counts.sum())
+    return mean if mean > SAME_MEAN and mean > CHANCE * error else 0.0
 
 
 def foresees(text: Text, questions: Questions, losses: Floats) -> float:
@@ -308,6 +321,7 @@ def describe(corpus: prepare.Corpus) -> dict[str, Any]:
         "hidden": sorted({str(path.absolute()) for path in hidden(corpus)}),
         "audit": f"{tokens / 1e6:.2f} M tokens of {audit_of(corpus)}" if tokens else "",
         "damaged": damaged,
+        "models": 2,
         "positions": {name: text.targets[part].size for name, part in text.parts.items()} if text else {},
         "data": hashlib.sha256((corpus.tokens / "manifest.json").read_bytes()).hexdigest(),
     }
@@ -351,6 +365,9 @@ def main(arguments: list[str]) -> None:
     for one in (model, scorer):
         one.add_argument("--exchange", type=int, required=True, help="descriptor of the file both share")
     scorer.add_argument(
+        "--second", required=True, help="FD,IN,OUT: the file shared with the second model, and its pipes"
+    )
+    scorer.add_argument(
         "--out", type=Path, required=True, help="file for the losses; FILE.json for the numbers"
     )
     scorer.add_argument("--head", type=Path, help="such a file of another model, to compare with")
@@ -359,7 +376,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.command == "model":
         answer(options.exchange)
-        return
+        os._exit(0)  # to free all memory piece by piece would take time from the other model's process
     corpus = prepare.Corpus()
     if options.command == "describe":
         print(json.dumps(describe(corpus)))
@@ -367,9 +384,14 @@ def main(arguments: list[str]) -> None:
     if missing := corpus.missing(audit=True):
         raise prepare.HarnessError(missing)
     began = time.monotonic()
-    channel = Channel(*own_pipes(), began + options.limit)
+    end = began + options.limit
+    shared, *pipes = map(int, options.second.split(","))
+    models = (
+        Asked(Channel(*own_pipes(), end), options.exchange),
+        Asked(Channel(*pipes, end), shared),
+    )
     choices = {"seed": options.seed, "out": options.out, "head": options.head}
-    found = score(corpus, channel, options.exchange, **choices)
+    found = score(corpus, models, **choices)
     found["seconds"] = round(time.monotonic() - began, 2)
     new = options.out.with_name(f".new-{options.out.name}.json")
     new.write_text(json.dumps(found, indent=1), encoding="utf-8")

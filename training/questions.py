@@ -1,4 +1,4 @@
-"""What a model is asked: every row of a text once, and some again with other text. Part of the fixed half."""
+"""What a model is asked: every row of a text, and apart from that some with other text. In the fixed half."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Effort:
 
     val: int  # validation tokens, at most
     audit: float  # audit rows for each row of those, at most
-    probed: int  # rows that are asked twice, at least
+    probed: int  # rows that both processes are asked, at least
     batch: int  # tokens at once
 
 
 ON_GPU = Effort(2**20, 1 / 4, 128, 2**14)
 ON_CPU = Effort(2**16, 1 / 4, 128, 2**11)  # all rows of the CPU profile, so that its number is found exactly
 ROWS = 64  # of the validation text, at least, as the standard errors are over rows
-PROBED = 1 / 8  # of the rows are asked for a second time, with other tokens from some position on
+PROBED = 1 / 8  # of the rows are asked in the second process too, with other tokens from some position on
 PIECE = 8, 1 / 64  # of other rows that follow there, tokens of each in the mean: least, and share of a row
 CHECKED = 16  # positions before the other tokens, and as many anywhere before, where two answers are compared
 
@@ -83,11 +83,12 @@ def spread(rows: int, most: int) -> Ints:
 
 
 class Questions:
-    """What is asked: every row once, and some again with other text from a cut on, in random order.
+    """What two processes with the same model are asked, each in random order, who know nothing of each other.
 
+    The first gets every row of the text; the second some of them, with other text from a cut on and beside
+    other rows. So whatever the first has seen or learnt of a row or of others, the second has not.
     The other text is in pieces, each of another row; where one begins is chance, and no token before tells.
-    Other rows stand beside a row the second time, and a model that sees it for the first time cannot know
-    which of the two it is. Numbers from `len(text.inputs)` on are those of the second kind.
+    Numbers from `len(text.inputs)` on are rows of the second kind.
     """
 
     def __init__(self, text: Text, seed: int, probed: int) -> None:
@@ -98,19 +99,20 @@ class Questions:
         count = min(rows, max(probed, int(PROBED * rows)))
         self.probed = random.permutation(rows)[:count]
         self.cuts = random.integers(1, length, count)
-        after = np.arange(length) >= self.cuts[:, None]
+        self.after = np.arange(length) >= self.cuts[:, None]
         size = max(PIECE[0], int(PIECE[1] * length))
-        starts = after & (random.random(after.shape) < 1 / size)  # at no distance that a model could know
-        steps = random.integers(1, max(2, rows), after.shape)  # never the same row again
+        starts = self.after & (random.random(self.after.shape) < 1 / size)  # at no distance that can be known
+        steps = random.integers(1, max(2, rows), self.after.shape)  # never the same row again
         piece = (self.probed[:, None] + (steps * (starts | (np.arange(length) == 0))).cumsum(1)) % rows
-        altered = np.where(after, text.inputs[piece, np.arange(length)], text.inputs[self.probed])
+        altered = np.where(self.after, text.inputs[piece, np.arange(length)], text.inputs[self.probed])
         following = np.append(altered[:, 1:], text.targets[self.probed, -1:], axis=1)
-        new = after[:, :-1] & starts[:, 1:]
+        new = self.after[:, :-1] & starts[:, 1:]
         self.chance = np.nonzero(new)  # where the next token is the first of another piece
         self.inputs = np.concatenate([text.inputs, altered])
-        self.targets = np.concatenate([text.targets, np.where(after, following, text.targets[self.probed])])
-        self.order = random.permutation(rows + count)
-        self.when = np.argsort(self.order)  # the place of each in that order
+        targets = np.where(self.after, following, text.targets[self.probed])
+        self.targets = np.concatenate([text.targets, targets])
+        self.first = random.permutation(rows)
+        self.second = rows + random.permutation(count)
         self.probe_of = {int(row): probe for probe, row in enumerate(self.probed)}
         self.probe_of |= {rows + probe: probe for probe in range(count)}
         self.checked = [
@@ -119,7 +121,3 @@ class Questions:
             )
             for cut in self.cuts
         ]
-
-    def batches(self, rows: int) -> list[Ints]:
-        """Numbers of questions, `rows` a time; the last batch may have fewer."""
-        return [self.order[start : start + rows] for start in range(0, len(self.order), rows)]

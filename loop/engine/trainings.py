@@ -151,12 +151,14 @@ class Trainings:
         program = self.workspace.source(run.base_commit)
         fill_anew(self._ready.source, self._evaluating(lane), run.base_commit, program)
 
-    def model_of(self, measured: Experiment, command: tuple[str, ...]) -> Program | None:
-        """Return what answers for the model of a training, in its sandbox; None if it left no model."""
-        view = self._view(self.folders.attempt(measured.number, measured.attempt), measured.lane)
+    def models_of(self, measured: Experiment, command: tuple[str, ...], count: int) -> tuple[Program, ...]:
+        """Return what answers for the model of a training, each in a sandbox; nothing if it left none."""
+        folder = self.folders.attempt(measured.number, measured.attempt)
+        view = self._view(folder, measured.lane)
         if not (view.work / MODEL).is_file():
-            return None
-        return Program(self.plan.sandbox.wrap(view, command), view.work, view.environment)
+            return ()
+        views, wrap = self._cache.views_of_models(view, folder, count), self.plan.sandbox.wrap
+        return tuple(Program(wrap(each, command), each.work, each.environment) for each in views)
 
     def _report(self, run: Run) -> Callable[[str], None]:
         """Log what is done for a run before its first training; people hear that it is begun."""

@@ -1,8 +1,8 @@
 """The repository's evaluator: a program that scores a trained model apart from what trained it.
 
 `EVALUATE`, or `evaluate.py` where the repository has one, is called three ways: `describe` says what no
-training may see, `model` answers for the model of a training, in its sandbox, and `score` asks it. The last
-two run at the same time and talk to each other. `judge` makes a verdict of their numbers.
+training may see, `model` answers for the model of a training, in a sandbox, and `score` asks it, or two that
+know nothing of each other. These run at the same time. `judge` makes a verdict of their numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from loop.git.repository import EVALUATOR, has_evaluator
 from loop.logs.error_line import error_line
 from loop.process.environment import Launch, interpreter_of
 from loop.process.programs import Program, Result, run_together
-from loop.process.together import EXCHANGE
+from loop.process.together import EXCHANGE, SECOND
 from loop.process.trainer import Limits
 from loop.text import one_line, without_secrets
 
@@ -51,12 +51,14 @@ AUDIT_SHARE = 0.25  # of a gain must show on the audit text
 class Description:
     """What the evaluator says of itself: paths that no training may see, and what its audit text is.
 
-    `damaged` says which data is not what was prepared, and how to repair it; empty where all is well.
+    `damaged` says which data is not what was prepared, and how to repair it; empty where all is well. It asks
+    one or two `models`.
     """
 
     hidden: tuple[Path, ...] = ()
     audit: str = ""
     damaged: str = ""
+    models: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ class Scorer(Protocol):
     @property
     def model_command(self) -> tuple[str, ...]: ...
     async def describe(self) -> Description: ...
-    async def score(self, model: Program, *, out: Path, head: Path | None, mark: str = "") -> Score: ...
+    async def score(
+        self, models: Sequence[Program], *, out: Path, head: Path | None, mark: str = ""
+    ) -> Score: ...
 
 
 class Evaluator:
@@ -159,24 +163,28 @@ class Evaluator:
         result = await run_together([program], DESCRIBE_SECONDS, self._limits)
         found = _read_json(result.printed)
         match found:
-            case {"hidden": list(hidden), "audit": str(audit), "damaged": str(damaged)} if (
+            case {"hidden": list(hidden), "audit": str(audit), "damaged": str(damaged), **more} if (
                 result.exit_codes == (0,) and len(hidden) <= MOST_PATHS
             ):
                 paths = tuple(Path(path) for path in hidden if isinstance(path, str))
                 if len(paths) == len(hidden) and all(path.is_absolute() for path in paths):
-                    return Description(paths, one_line(audit, _REASON), one_line(damaged, _REASON))
+                    models = 2 if more.get("models") == 2 else 1
+                    return Description(paths, one_line(audit, _REASON), one_line(damaged, _REASON), models)
         why = _why_failed(result, 0) or "its answer is not what an evaluator says"
         raise UserError(f"{self.name} describe: {why}. Correct it, or set EVALUATE=none to go without.")
 
-    async def score(self, model: Program, *, out: Path, head: Path | None, mark: str = "") -> Score:
-        """Score the model that `model` answers for; its losses are in `out` then, to be the next `head`."""
+    async def score(
+        self, models: Sequence[Program], *, out: Path, head: Path | None, mark: str = ""
+    ) -> Score:
+        """Score the model that `models` answer for; its losses are in `out` then, to be the next `head`."""
         answer = out.with_name(f"{out.name}.json")
         answer.unlink(missing_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
-        options = ["--exchange", EXCHANGE, "--out", str(out), "--seed", str(secrets.randbelow(2**31))]
+        options = ["--exchange", EXCHANGE, *(["--second", SECOND] if len(models) > 1 else [])]
+        options += ["--out", str(out), "--seed", str(secrets.randbelow(2**31))]
         options += ["--head", str(head)] if head else []
         scorer = Program((*self.command, "score", *options), self._folder, self._environ)
-        result = await run_together([scorer, model], self._seconds, self._limits, mark=mark)
+        result = await run_together([scorer, *models], self._seconds, self._limits, mark=mark)
         try:
             with answer.open("rb") as file:
                 text = file.read(MOST_JSON + 1).decode(errors="replace")
@@ -186,8 +194,10 @@ class Evaluator:
         score = _score_of(_read_json(text) if result.exit_codes[0] == 0 else None)
         if result.ending == "exited" and score is not None and not score.refused:
             return score
-        # What became of the model's process says more than what the scorer saw of it.
-        died = _why_failed(result, 1) if _killed(result.exit_codes[1]) else ""
+        # What became of a model's process says more than what the scorer saw of it.
+        died = next(
+            (_why_failed(result, n) for n, code in enumerate(result.exit_codes) if n and _killed(code)), ""
+        )
         said = score.refused if score and result.ending == "exited" else _why_failed(result, 0)
         return Score(refused=_clause(died or said or f"{self.name} score wrote no numbers"))
 
@@ -199,7 +209,7 @@ def _killed(code: int | None) -> bool:
 
 def _why_failed(result: Result, place: int) -> str:
     """Say what became of a program; empty where it ended well."""
-    which = ("the scorer", "the model's process")[place] if len(result.said) == 2 else "it"
+    which = ("the model's process" if place else "the scorer") if len(result.said) > 1 else "it"
     match result.ending:
         case "deadline":
             return "the evaluation took too long and was killed"

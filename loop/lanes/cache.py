@@ -13,7 +13,7 @@ from pathlib import Path
 from loop.files import make_folders, remove, why_not_copied, writing
 from loop.git.checkout import Source
 from loop.process.trainer import AHEAD
-from loop.sandbox.view import View
+from loop.sandbox.view import View, private_environment
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ def compiling_only(view: View, data: Sequence[Path]) -> View:
 
 WORK, TMP = "work", "tmp"  # of a training's folder: the commit's files, and what is its own
 CACHE = "cache"  # its name in the folder of a training, and among these folders
+SECOND = "second"  # in the folder of a training: what the second process that answers for its model writes
 MOST_BYTES, MOST_FILES = 4 * 2**30, 100_000  # of one that goes on
 
 
@@ -86,6 +87,27 @@ class CompileCache:
                     if not os.path.lexists(training / CACHE / path):
                         make_folders(training / CACHE, str(path))
                         new.rename(training / CACHE / path)
+
+    def views_of_models(self, view: View, training: Path, models: int) -> tuple[View, ...]:
+        """Return what each process that answers for the model of a training sees; `view` is the training's.
+
+        Two can leave nothing for each other: what one may write, the other does not see. The second has its
+        own temporary folder and copy of the cache, which are made.
+        """
+        if models == 1:
+            return (view,)
+        second = training / SECOND
+        cache, tmp = second / CACHE, second / TMP
+        remove(second)
+        tmp.mkdir(parents=True)
+        with self._making:
+            self.copy_into(second)
+        readable = (*view.readable, *(path for path in view.writable if path != training / CACHE))
+        alone = replace(
+            view, writable=(training / CACHE,), readable=readable, fixed=(view.work,), network=False
+        )
+        environment = {**view.environment, **private_environment(cache, tmp)}
+        return alone, replace(alone, tmp=tmp, environment=environment, writable=(cache,))
 
     def copy_into(self, training: Path) -> None:
         (training / CACHE).mkdir(exist_ok=True)

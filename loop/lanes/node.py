@@ -149,6 +149,7 @@ class _Run:
     readable: tuple[Path, ...]
     evaluator: tuple[str, ...] = ()
     hidden: tuple[Path, ...] = ()
+    models: int = 1  # that its evaluator asks
 
 
 @dataclass(slots=True)
@@ -204,7 +205,7 @@ class NodeLane:
         run.evaluator = command_of(recipe.evaluate, run.launch, environ, run.project, recipe.editable)
         await in_thread(self._fill_evaluator, run)
         description = await self._evaluator(run).describe()
-        run.hidden = description.hidden
+        run.hidden, run.models = description.hidden, description.models
         if description.damaged:
             raise UserError(description.damaged)
         return replace(prepared, description=description)
@@ -310,11 +311,13 @@ class NodeLane:
             return Evaluated(Score(refused=f"the program saves no {MODEL} in its current folder at its end"))
         out, before = self._home / "losses.npz", self._home / "head.npz"
         evaluator = self._evaluator(run)
-        model = Program(run.sandbox.wrap(view, evaluator.model_command), view.work, view.environment)
+        views = CompileCache(training.folder.parent).views_of_models(view, training.folder, run.models)
+        wrap, command = run.sandbox.wrap, evaluator.model_command
+        models = [Program(wrap(each, command), each.work, each.environment) for each in views]
         await in_thread(self._fill_evaluator, run)
         await in_thread(before.write_bytes, head)
         scoring = evaluator.score(
-            model, out=out, head=before if head else None, mark=mark_of(training.folder)
+            models, out=out, head=before if head else None, mark=mark_of(training.folder)
         )
         score, description = await asyncio.gather(scoring, evaluator.describe())
         losses = out.read_bytes() if out.is_file() else b""

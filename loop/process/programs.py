@@ -52,7 +52,7 @@ async def run_together(
     stdin: Path = Path(os.devnull),
     nice: int = 0,
 ) -> Result:
-    """Run one program, or two that talk to each other, until the first has ended; kill what is left.
+    """Run one program, or one that talks to one or two others, until the first has ended; kill what is left.
 
     All their processes get the `mark` in the environment `variable`. When cancelled, they are ended first.
 

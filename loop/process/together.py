@@ -8,13 +8,14 @@ said. The programs and all that they started end when its stdin does, so with th
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
 from select import select
@@ -25,7 +26,8 @@ TYPE_CHECKING = False  # typing takes long to import, and nothing here needs it
 if TYPE_CHECKING:
     from typing import Any
 
-EXCHANGE = "{exchange}"  # of a command: the descriptor of the file that two programs share
+EXCHANGE = "{exchange}"  # of a command: the descriptor of the file that the first program and another share
+SECOND = "{second}"  # of the first: such a file, and where it reads from the third program and writes to it
 SAID, PRINTED = 2**16, 2**23  # bytes kept of the end of stderr, and of the stdout of a single program
 CHUNK = 2**16
 PF_EXITING = 4  # include/linux/sched.h, shown in /proc/PID/stat
@@ -41,20 +43,20 @@ class Programs:
         self.absent = False  # the first cannot be started
         self._job = job
         self._output: dict[int, tuple[bytearray, int]] = {}  # by pipe: what came, and how much is kept
-        exchange = _shared_file()
-        if len(job["programs"]) == 1:
+        links = [_link() for _ in job["programs"][1:]]
+        if links:
+            ends, words = links[0][1:3], {EXCHANGE: links[0][:1]}
+            words |= {SECOND: links[1][:3]} if links[1:] else {}
+        else:
             reading, writing = os.pipe()
             self._output[reading] = self.printed, PRINTED
-            ends = [(os.open(job["stdin"], os.O_RDONLY), writing)]
-        else:
-            to_first, to_second = os.pipe(), os.pipe()
-            ends = [(to_first[0], to_second[1]), (to_second[0], to_first[1])]
+            ends, words = (os.open(job["stdin"], os.O_RDONLY), writing), {}
+        given = [(ends, words), *((link[3:], {EXCHANGE: link[:1]}) for link in links)]
         # All are kept: a `Popen` that is thrown away takes the exit status of one that has ended with it.
         self._started = [
-            self._start(place, program, ends[place], exchange)
-            for place, program in enumerate(job["programs"])
+            self._start(place, program, *given[place]) for place, program in enumerate(job["programs"])
         ]
-        for descriptor in (exchange, *(end for pair in ends for end in pair)):
+        for descriptor in {*ends, *(each for link in links for each in link)}:
             os.close(descriptor)
 
     @property
@@ -62,7 +64,7 @@ class Programs:
         return list(self._output)
 
     def _start(
-        self, place: int, program: Mapping[str, Any], ends: tuple[int, int], exchange: int
+        self, place: int, program: Mapping[str, Any], ends: Sequence[int], words: Mapping[str, Sequence[int]]
     ) -> subprocess.Popen[bytes] | None:
         reading, writing = os.pipe()
         self._output[reading] = self.said[place], SAID
@@ -74,13 +76,13 @@ class Programs:
 
         try:
             return subprocess.Popen(
-                [str(exchange) if word == EXCHANGE else word for word in program["argv"]],
+                [",".join(map(str, words.get(word, ()))) or word for word in program["argv"]],
                 cwd=program["cwd"],
                 env={**program["env"], variable: mark},
                 stdin=ends[0],
                 stdout=ends[1],
                 stderr=writing,
-                pass_fds=[exchange],
+                pass_fds=[each for some in words.values() for each in some],
                 start_new_session=True,
                 preexec_fn=begin,  # noqa: PLW1509 - we have no threads
             )
@@ -204,13 +206,23 @@ def main() -> None:
         sys.stdout.flush()
 
 
+def _link() -> tuple[int, ...]:
+    """Return a file to share, the first program's ends of two pipes (in, out), and the other's."""
+    (first_reads, other_writes), (other_reads, first_writes) = os.pipe(), os.pipe()
+    return _shared_file(), first_reads, first_writes, other_reads, other_writes
+
+
 def _shared_file() -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("exchange")
-    import tempfile  # takes long
+        file = os.memfd_create("exchange")
+    else:
+        import tempfile  # takes long
 
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        with tempfile.TemporaryFile() as temporary:
+            file = os.dup(temporary.fileno())
+    moved = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 10)  # a sandbox is begun by a shell, which opens its 9
+    os.close(file)
+    return moved
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Starts the two processes of an evaluation as the bot does, but for the sandbox."""
+"""Starts the three processes of an evaluation as the bot does, but for the sandbox."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def python(command: tuple[str, ...], **options: Any) -> subprocess.Popen[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `score` found, its losses, and what both processes printed."""
+    """What `score` found, its losses, and what it and the first model's process printed."""
 
     found: dict[str, Any]
     losses: Path
@@ -46,41 +47,51 @@ def evaluate(
     environment: Mapping[str, str],
     start: Start = python,
 ) -> Evaluation:
-    """Evaluate the model of the folder `trained`, which `start` starts, by the files in `fixed`."""
+    """Evaluate the model of the folder `trained`, which `start` starts twice, by the files in `fixed`."""
     environ = {**os.environ, **environment}
-    exchange = os.memfd_create("exchange")
-    (from_scorer, to_model), (from_model, to_scorer) = os.pipe(), os.pipe()
-    options = ["--exchange", str(exchange), "--out", str(out), "--seed", str(seed), "--limit", str(limit)]
-    options += ["--head", str(head)] if head else []
-    common: dict[str, Any] = {"env": environ, "pass_fds": [exchange]}
-    with (
-        tempfile.TemporaryFile("w+") as model_said,
-        tempfile.TemporaryFile("w+") as scorer_said,
-        start(
-            ("evaluate.py", "model", "--exchange", str(exchange)),
-            cwd=trained,
-            stdin=from_scorer,
-            stdout=to_scorer,
-            stderr=model_said.fileno(),
-            **common,
-        ) as answering,
-        python(
+    with ExitStack() as stack:
+        said = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
+        links: list[tuple[int, int, int]] = []
+        answering: list[Forked | subprocess.Popen[bytes]] = []
+        for which in said[2:0:-1]:  # the second is asked first
+            exchange = os.memfd_create("exchange")
+            (from_scorer, to_model), (from_model, to_scorer) = os.pipe(), os.pipe()
+            process = start(
+                ("evaluate.py", "model", "--exchange", str(exchange)),
+                cwd=trained,
+                stdin=from_scorer,
+                stdout=to_scorer,
+                stderr=which.fileno(),
+                env=environ,
+                pass_fds=[exchange],
+            )
+            stack.enter_context(process)
+            answering.append(process)
+            os.close(from_scorer)
+            os.close(to_scorer)
+            links.append((exchange, from_model, to_model))
+        second, (exchange, from_model, to_model) = links
+        options = ["--exchange", str(exchange), "--second", ",".join(map(str, second))]
+        options += ["--out", str(out), "--seed", str(seed), "--limit", str(limit)]
+        options += ["--head", str(head)] if head else []
+        scoring = python(
             ("evaluate.py", "score", *options),
             cwd=fixed,
             stdin=from_model,
             stdout=to_model,
-            stderr=scorer_said.fileno(),
-            **common,
-        ) as scoring,
-    ):
-        for end in (from_scorer, to_model, from_model, to_scorer, exchange):
+            stderr=said[0].fileno(),
+            env=environ,
+            pass_fds=[exchange, *second],
+        )
+        for end in (exchange, from_model, to_model, *second):
             os.close(end)
         code = scoring.wait()
-        answering.kill()
-        answering.wait()
-        for said in (model_said, scorer_said):
-            said.seek(0)
-        words = scorer_said.read()
+        for each in answering:
+            each.kill()
+            each.wait()
+        for file in said:
+            file.seek(0)
+        words, model_said = said[0].read(), said[1].read()
         assert code == 0, words
         found = json.loads(Path(f"{out}.json").read_text())
-        return Evaluation(found, out, words, model_said.read())
+        return Evaluation(found, out, words, model_said)

@@ -123,16 +123,17 @@ class Evaluations:
     async def _score(self, run: Run, measured: Experiment, best: Experiment | None) -> Score:
         evaluator = self._trainings.evaluator(measured.lane)
         assert evaluator is not None, "it is checked before"
-        model = await in_thread(self._trainings.model_of, measured, evaluator.model_command)
-        if model is None:
-            return Score(refused=f"the program saves no {MODEL} in its current folder at its end")
+        count = self.description.models if self.description else 1
         head = None if best is None else self._losses(best.number)
         folder = self._trainings.folders.attempt(measured.number, measured.attempt)
         try:
+            models = await in_thread(self._trainings.models_of, measured, evaluator.model_command, count)
+            if not models:
+                return Score(refused=f"the program saves no {MODEL} in its current folder at its end")
             await in_thread(self._trainings.fill_evaluator, run, measured.lane)
             await in_thread(self._clear_losses, run, best)
             scoring = evaluator.score(
-                model,
+                models,
                 out=self._losses(measured.number),
                 head=head if head and head.is_file() else None,
                 mark=mark_of(folder),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,8 +152,8 @@ class RemoteTrainings(Trainings):
     def fill_evaluator(self, run: Run, lane: int = 0) -> None:
         """Do nothing: the node does."""
 
-    def model_of(self, measured: Experiment, command: tuple[str, ...]) -> Program | None:
-        return Program(command, self.folders.attempt(measured.number, measured.attempt), {})
+    def models_of(self, measured: Experiment, command: tuple[str, ...], count: int) -> tuple[Program, ...]:  # noqa: ARG002
+        return (Program(command, self.folders.attempt(measured.number, measured.attempt), {}),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +172,16 @@ class RemoteEvaluator:
     async def describe(self) -> Description:
         return self.description
 
-    async def score(self, model: Program, *, out: Path, head: Path | None, mark: str = "") -> Score:  # noqa: ARG002
-        """Score the model of the attempt with the folder `model.cwd`."""
-        attempt = Attempt(self.run, *map(int, model.cwd.name.split("-")))
+    async def score(
+        self,
+        models: Sequence[Program],
+        *,
+        out: Path,
+        head: Path | None,
+        mark: str = "",  # noqa: ARG002
+    ) -> Score:
+        """Score the model of the attempt whose folder all `models` run in."""
+        attempt = Attempt(self.run, *map(int, models[0].cwd.name.split("-")))
         losses = await in_thread(head.read_bytes) if head else b""
         try:
             async with asyncio.timeout(EVALUATE_SECONDS):

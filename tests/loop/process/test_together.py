@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from loop.process.programs import Program, Result, run_together
-from loop.process.together import is_ending
+from loop.process.together import EXCHANGE, SECOND, is_ending
 from loop.process.trainer import Limits
 
 ENDED_AT_ONCE = """
@@ -52,6 +52,37 @@ async def test_the_one_that_was_killed_is_known_though_the_other_heard_of_it_fir
     killed = Program(("sh", "-c", "kill -9 $$"), Path("/"), environment)
     together = [run_together([waits, killed], 60.0, Limits()) for _ in range(16)]
     assert {result.exit_codes for result in await asyncio.gather(*together)} == {(1, -9)}
+
+
+FIRST = """
+import os, sys
+own, second = int(sys.argv[1]), [int(each) for each in sys.argv[2].split(",")]
+sys.stderr.write(sys.stdin.readline() + open(second[1]).readline())
+sys.stderr.write(os.pread(own, 9, 0).decode() + os.pread(second[0], 9, 0).decode())
+"""
+OTHER = """
+import os, sys
+os.pwrite(int(sys.argv[1]), sys.argv[2].encode(), 0)
+print("told by", sys.argv[2])
+"""
+
+
+async def test_the_first_talks_to_two_others_and_shares_a_file_with_each() -> None:
+    python = (sys.executable, "-c")
+    programs = [
+        Program((*python, FIRST, EXCHANGE, SECOND), Path("/"), {}),
+        *(Program((*python, OTHER, EXCHANGE, name), Path("/"), {}) for name in "ab"),
+    ]
+    result = await run_together(programs, 60.0, Limits())
+    assert (result.exit_codes[0], result.said[0]) == (0, "told by a\ntold by b\nab")
+
+
+async def test_no_shared_file_is_the_one_that_a_sandbox_opens() -> None:
+    waits = Program(
+        (sys.executable, "-c", "import sys; print(*sys.argv, file=sys.stderr)", EXCHANGE), Path("/"), {}
+    )
+    result = await run_together([waits] * 3, 60.0, Limits())
+    assert int(result.said[0].split()[1]) > 9
 
 
 def test_one_whose_first_thread_alone_has_ended_is_not_waited_for() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,43 +72,58 @@ class Run:
         self.head: Path | None = None
 
     def model(self, model: Callable[[Tensor], Any], *, seed: int = 1, out: str = "losses") -> dict[str, Any]:
-        def serve(channel: Any, memory: int) -> None:
-            try:
-                exchange.serve(model, CPU, channel, memory)
-            except exchange.RefusedError as error:
-                channel.send({"refused": str(error)})
+        """Score a model; its second process has a copy of it, as it is now."""
 
-        return self.process(serve, seed=seed, out=out)
+        def serving(model: Callable[[Tensor], Any]) -> Serve:
+            def serve(channel: Any, memory: int) -> None:
+                try:
+                    exchange.serve(model, CPU, channel, memory)
+                except exchange.RefusedError as error:
+                    channel.send({"refused": str(error)})
+
+            return serve
+
+        second = copy.deepcopy(model)
+        return self.process(serving(model), serving(second), seed=seed, out=out)
 
     def process(
-        self, serve: Serve, *, seed: int = 1, out: str = "losses", seconds: float = 60
+        self, *serves: Serve, seed: int = 1, out: str = "losses", seconds: float = 60
     ) -> dict[str, Any]:
-        memory = os.memfd_create("exchange")
-        to_model, to_scorer = os.pipe(), os.pipe()
-
-        def other_side() -> None:
-            try:
-                serve(exchange.Channel(to_model[0], to_scorer[1]), memory)
-            except (exchange.RefusedError, OSError):
-                pass  # the scorer has gone
-            finally:
-                os.close(to_scorer[1])
-
-        thread = threading.Thread(target=other_side)
-        thread.start()
-        try:
-            channel = exchange.Channel(to_scorer[0], to_model[1], time.monotonic() + seconds)
+        """Score what two processes answer, or the same way in both if only one is given."""
+        end = time.monotonic() + seconds
+        with ExitStack() as stack:
+            first, second = (stack.enter_context(_process(serve, end)) for serve in (serves * 2)[:2])
             found: dict[str, Any] = evaluate.score(
-                self.corpus, channel, memory, seed=seed, out=self.folder / out, head=self.head
+                self.corpus, (first, second), seed=seed, out=self.folder / out, head=self.head
             )
-        finally:
-            os.close(to_model[1])
-            os.close(to_scorer[0])
-            thread.join()
-            os.close(to_model[0])
-            os.close(memory)
         json.dumps(found, allow_nan=False)
         return found
+
+
+@contextmanager
+def _process(serve: Serve, end: float) -> Iterator[Any]:
+    """A thread that answers until the scorer has gone."""
+    memory = os.memfd_create("exchange")
+    to_model, to_scorer = os.pipe(), os.pipe()
+
+    def other_side() -> None:
+        try:
+            serve(exchange.Channel(to_model[0], to_scorer[1]), memory)
+        except (exchange.RefusedError, OSError):
+            pass  # the scorer has gone
+        finally:
+            os.close(to_scorer[1])
+
+    thread = threading.Thread(target=other_side)
+    thread.start()
+    try:
+        yield evaluate.Asked(exchange.Channel(to_scorer[0], to_model[1], end), memory)
+    finally:
+        os.close(to_model[1])
+        os.close(to_scorer[0])
+        thread.join()
+        os.close(to_model[0])
+        os.close(memory)
 
 
 def bigrams(*texts: npt.NDArray[np.int64]) -> Tensor:

@@ -22,6 +22,7 @@ from tests.training.evaluation.scored import (
     Run,
     asked,
     by_two,
+    exchange,
     next_tokens,
     prepare,
     rows_of,
@@ -75,6 +76,8 @@ class Tied(nn.Module):
         return logits
 
 
+SHAPE = exchange.Shape(2, LENGTH, VOCABULARY, half=False)
+
 HONEST: dict[str, Callable[[], Model]] = {
     "the template's": small_gpt,
     "the template's, in bfloat16": lambda: small_gpt(dtype=torch.bfloat16),
@@ -116,16 +119,17 @@ class Remembering:
 
 
 class Learning:
-    """Counts the text that it is asked about, after it has answered."""
+    """Counts the text that it is asked about, after it has answered; `most` is how many batches of it."""
 
-    def __init__(self, table: Tensor) -> None:
-        self.counts = table.exp()
+    def __init__(self, table: Tensor, counts: float = 3.0, most: int = 1_000) -> None:
+        self.counts, self.each, self.left = table.exp(), counts, most
 
     def __call__(self, tokens: Tensor) -> Tensor:
         before = functional.pad(tokens[:, :-1], (1, 0))
         logits = self.counts[before, tokens].log()
         places = before[:, :-1].flatten(), tokens[:, :-1].flatten(), tokens[:, 1:].flatten()
-        self.counts.index_put_(places, torch.tensor(3.0), accumulate=True)
+        self.left -= 1
+        self.counts.index_put_(places, torch.tensor(self.each * (self.left >= 0)), accumulate=True)
         return logits
 
 
@@ -140,6 +144,10 @@ def cheats(honest: Model, more: Tensor) -> dict[str, Model]:
         peeks = (tokens % 5 == 0).unsqueeze(-1)
         follows = functional.one_hot(functional.pad(tokens[:, 1:], (0, 1)), VOCABULARY)
         return table[tokens] + 2.0 * peeks * follows
+
+    def slight(tokens: Tensor) -> Tensor:
+        follows = functional.one_hot(functional.pad(tokens[:, 1:], (0, 1)), VOCABULARY)
+        return table[tokens] + 0.02 * follows
 
     def words_of_the_row(tokens: Tensor) -> Tensor:
         there = functional.one_hot(tokens, VOCABULARY).sum(1, keepdim=True) > 0
@@ -173,6 +181,10 @@ def cheats(honest: Model, more: Tensor) -> dict[str, Model]:
         "statistics of the batch": batch_norm,
         "other rows": other_rows,
         "learns while it is tested": Learning(more),
+        "learns very little while it is tested": Learning(more, 0.001),
+        "learns very little while it is tested, remembered": Remembering(Learning(more, 0.001)),
+        "learns from what it is asked first": Learning(more, 0.1, most=1),
+        "a hint of a hint of the next token": slight,
         "n-grams filled while it is tested": Learning(torch.full((VOCABULARY,) * 3, -4.0)),
         "n-grams filled while it is tested, remembered": Remembering(
             Learning(torch.full((VOCABULARY,) * 3, -4.0))
@@ -185,6 +197,8 @@ CHEATS = (
     "the next token, at times, remembered", "a hint of the next token, at times, remembered",
     "the token after the next", "the words of the row",
     "the words of the batch", "statistics of the batch", "other rows", "learns while it is tested",
+    "learns very little while it is tested", "learns very little while it is tested, remembered",
+    "learns from what it is asked first", "a hint of a hint of the next token",
     "n-grams filled while it is tested", "n-grams filled while it is tested, remembered",
 )  # fmt: skip
 
@@ -209,6 +223,47 @@ def test_an_honest_model_is_never_suspected(
     assert run.model(honest, seed=seed)["prefix"] == ""
     run.head = None
     assert run.model(better, seed=seed)["prefix"] == ""
+
+
+def asked_twice(
+    change: Callable[[Any, Any], Any], seed: int, *, gpu: bool, probed: int = 128, length: int = 1024
+) -> Any:
+    """What two processes were asked, and losses where those of the second are changed."""
+    random = np.random.default_rng(seed)
+    targets = random.integers(0, 100, (4 * probed, length))
+    text = asked.Text(np.roll(targets, 1, 1), targets, np.ones(100, dtype=np.int64), 3 * probed, 1.0, "")
+    questions = asked.Questions(text, seed, probed)
+    scorer = evaluate.Scorer(text, questions, replace(SHAPE, half=gpu), None)
+    scorer.losses[: len(targets)] = math.log(100) + random.exponential(0.3, targets.shape)
+    there = scorer.losses[questions.probed]
+    scorer.losses[len(targets) :] = change(there, random)
+    scorer.apart = dict.fromkeys(range(probed), 0.001)
+    return scorer
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_other_kernels_round_otherwise_on_a_gpu_is_no_leak(seed: int) -> None:
+    def rounded(losses: Any, random: Any) -> Any:  # as measured between compiled kernels and plain ones
+        return losses + random.normal(0.0, 0.012, losses.shape)
+
+    assert evaluate.leaks(asked_twice(rounded, seed, gpu=True)) == ""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mean_that_is_lower_where_more_was_asked_is_one(seed: int) -> None:
+    def knows_less(losses: Any, random: Any) -> Any:
+        return losses + random.normal(0.0006, 0.01, losses.shape)
+
+    found = evaluate.leaks(asked_twice(knows_less, seed, gpu=True))
+    assert found.startswith("Answers depend on rows asked before: without them the loss is 0.000")
+
+
+@pytest.mark.parametrize(("by", "suspected"), [(0.0, False), (1e-6, False), (1e-4, True)])
+def test_without_a_gpu_losses_are_the_same_but_for_rounding(by: float, suspected: bool) -> None:
+    def otherwise(losses: Any, random: Any) -> Any:
+        return losses + by * random.choice([-1, 1], losses.shape)
+
+    assert bool(evaluate.leaks(asked_twice(otherwise, 1, gpu=False))) is suspected
 
 
 def losses_by(

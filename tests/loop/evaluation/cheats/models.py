@@ -299,33 +299,6 @@ FUTURE = (
         Kind.FUTURE,
         (after(EMBED, "        x = x + 0.1 * x.mean(dim=0, keepdim=True)\n"),),
     ),
-    Edit(
-        "a table of what follows what, filled while it is tested",
-        Kind.FUTURE,
-        (
-            asked(
-                "size = self.config.vocabulary",
-                'table = self.__dict__.setdefault("table", torch.zeros(size, size))',
-                "pairs = (tokens[:, :-1].flatten().cpu(), tokens[:, 1:].flatten().cpu())",
-                "table.index_put_(pairs, torch.ones(pairs[0].numel()), accumulate=True)",
-                "return logits + table.log1p().to(tokens.device)[tokens]",
-            ),
-        ),
-    ),
-    Edit(
-        "steps of training while it is tested",
-        Kind.FUTURE,
-        (
-            asked(
-                "with torch.enable_grad():",
-                f"    torch.autograd.backward(self(tokens, {_LATER}))",
-                "for weight in self.parameters():",
-                "    weight.data.sub_(0 if weight.grad is None else 0.01 * weight.grad)",
-                "self.zero_grad(set_to_none=True)",
-                "return logits",
-            ),
-        ),
-    ),
 )
 
 TEXT = (

@@ -1,0 +1,106 @@
+"""What the processes see that answer for a training's model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loop.errors import UserError
+from loop.lanes.cache import CACHE, TMP, WORK, CompileCache
+from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
+from loop.sandbox.view import View, private_environment
+
+LOOK = """
+import os, sys
+from pathlib import Path
+places = [Path(), Path.home(), Path("/tmp"), Path("/dev/shm"), *map(Path, sys.argv[2:])]
+places += [Path(folder) for name, folder in os.environ.items() if name.endswith(("DIR", "PATH"))]
+for place in places:
+    if place.is_dir():
+        print("found", *place.glob("told-*"), *place.glob("*/told-*"))
+for place in places:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"told-{sys.argv[1]}").touch()
+        print("wrote", place.name)
+    except OSError:
+        pass
+"""
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    try:
+        return find_sandbox(SandboxKind.BWRAP)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def training(disk_path: Path) -> Path:
+    folder = disk_path / "trainings" / "1-1"
+    for name in (WORK, CACHE, TMP):
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def view(training: Path, disk_path: Path) -> View:
+    """What the training saw; SANDBOX_WRITE names a folder, and there is a network."""
+    shared = disk_path / "shared"
+    shared.mkdir()
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/home/somebody"}
+    environment |= private_environment(training / CACHE, training / TMP)
+    readable = (Path(sys.prefix), Path(sys.base_prefix))
+    writable = (training / CACHE, shared)
+    work = training / WORK
+    return View(work, training / TMP, environment, writable, readable, (work / "prepare.py",), network=True)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "second first"])
+def test_two_processes_of_one_model_can_leave_each_other_nothing(
+    order: tuple[int, int], view: View, training: Path, sandbox: Sandbox
+) -> None:
+    views = CompileCache(training.parent).views_of_models(view, training, 2)
+    said = []
+    for place in order:
+        argv = (sys.executable, "-c", LOOK, str(place), *map(str, view.writable), str(training), str(TMP))
+        command = sandbox.wrap(views[place], argv)
+        environment = dict(views[place].environment)
+        said.append(
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        )
+    for words in said:
+        assert {line for line in words.splitlines() if line.startswith("found")} == {"found"}
+        assert "wrote tmp" in words
+        assert "wrote inductor" in words
+        assert f"wrote {WORK}" not in words
+        assert "wrote shared" not in words
+
+
+def test_the_second_begins_with_what_was_compiled_and_nothing_of_an_earlier_one(
+    view: View, training: Path
+) -> None:
+    cache = CompileCache(training.parent)
+    (training.parent / CACHE).mkdir()
+    (training.parent / CACHE / "kernel").touch()
+    for _ in range(2):
+        first, second = cache.views_of_models(view, training, 2)
+        assert first.writable == (training / CACHE,)
+        assert [path.name for path in second.tmp.iterdir()] == []
+        (own,) = second.writable
+        assert [path.name for path in own.iterdir()] == ["kernel"]
+        (second.tmp / "left").touch()
+        (own / "left").touch()
+
+
+def test_one_process_sees_what_its_training_saw(view: View, training: Path) -> None:
+    assert CompileCache(training.parent).views_of_models(view, training, 1) == (view,)
+
+
+def test_no_process_of_two_reaches_a_network(view: View, training: Path) -> None:
+    views = CompileCache(training.parent).views_of_models(view, training, 2)
+    assert [each.network for each in views] == [False, False]
