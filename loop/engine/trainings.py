@@ -14,7 +14,7 @@ from loop.engine import stages
 from loop.engine.ahead.waiting import Waiting, plan_waiting
 from loop.engine.plan import Plan
 from loop.errors import UserError
-from loop.evaluation.evaluator import MODEL, Evaluator, Scorer, command_of, evaluator_of
+from loop.evaluation.evaluator import NO_MODEL, Description, Evaluator, Score, command_of, evaluator_of
 from loop.experiment import Ending, EventKind, Experiment, Reason, Run, Stage, Status, Training
 from loop.files import holds, remove, temporary_folder, writing
 from loop.folders import RunFolders
@@ -29,7 +29,8 @@ from loop.logs.summary import keys_seen
 from loop.logs.tail import read_tail
 from loop.process.environment import Launch
 from loop.process.programs import Program
-from loop.process.trainer import AHEAD, Job, Supervisor, Trainer
+from loop.process.trainer import AHEAD, Job, Supervisor, Trainer, mark_of
+from loop.process.worker import in_thread
 from loop.results.gains import reason_of
 from loop.results.table import append_result, write_results
 from loop.sandbox.lacking import misses_a_file, what_lacks
@@ -90,7 +91,7 @@ class Trainings:
         # By lane, for its next training: a supervisor, and what waits in place of the program.
         self._spares: dict[int, tuple[Supervisor, Waiting | None]] = {}
         self.unfit: dict[int, Reason] = {}  # the lanes that cannot train this run, as `prepare` found
-        self.hidden: tuple[Path, ...] = ()  # what no training of this run may see, by its evaluator
+        self._description: Description | None = None  # of this run's evaluator
 
     def prepare(self, run: Run) -> None:
         """Find out how this run trains, and make the environment of its packages.
@@ -138,27 +139,30 @@ class Trainings:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
         return bool(evaluator_of(self.plan.evaluate, run.repository, run.base_commit))
 
-    def evaluator(self, lane: int = 0) -> Scorer | None:
-        """Return the evaluator of this run, in a lane; None where its repository has none."""
-        command, environ = self._ready.evaluator, self.plan.launcher.environ
-        if not command:
-            return None
-        variables = {**environ, **self._ready.launch.environment, **self.slot(lane).variables}
-        return Evaluator(command, folder=self._evaluating(lane), environ=variables)
+    async def describe_evaluator(self, run: Run) -> Description | None:
+        """Return what `Evaluator.describe` does of this run's; None where its repository has none."""
+        if self._ready.evaluator:
+            self._description = await (await in_thread(self._make_evaluator, run, 0)).describe()
+        return self._description
 
-    def fill_evaluator(self, run: Run, lane: int = 0) -> None:
-        """Make the folder that the evaluator runs in anew, as the base commit has it."""
-        program = self.workspace.source(run.base_commit)
-        fill_anew(self._ready.source, self._evaluating(lane), run.base_commit, program)
+    async def score(self, run: Run, measured: Experiment, *, out: Path, head: Path | None) -> Score:
+        """Score the model of a training where it was trained; see `Evaluator.score`."""
+        assert self._description is not None, "it is asked before"
+        folder, lane = self.folders.attempt(measured.number, measured.attempt), measured.lane
+        evaluator = await in_thread(self._make_evaluator, run, lane)
+        how = self.plan.sandbox, evaluator.model_command, self._description.models
+        models = await in_thread(self._cache.answering, self._view(folder, lane), folder, *how)
+        if not models:
+            return NO_MODEL
+        return await evaluator.score(models, out=out, head=head, mark=mark_of(folder))
 
-    def models_of(self, measured: Experiment, command: tuple[str, ...], count: int) -> tuple[Program, ...]:
-        """Return what answers for the model of a training, each in a sandbox; nothing if it left none."""
-        folder = self.folders.attempt(measured.number, measured.attempt)
-        view = self._view(folder, measured.lane)
-        if not (view.work / MODEL).is_file():
-            return ()
-        views, wrap = self._cache.views_of_models(view, folder, count), self.plan.sandbox.wrap
-        return tuple(Program(wrap(each, command), each.work, each.environment) for each in views)
+    def _make_evaluator(self, run: Run, lane: int) -> Evaluator:
+        """Make the folder that a lane's evaluator runs in anew, as the base commit has it."""
+        folder = self.folders.trainings / (f"{EVALUATING}-{lane}" if lane else EVALUATING)
+        fill_anew(self._ready.source, folder, run.base_commit, self.workspace.source(run.base_commit))
+        environ, launch = self.plan.launcher.environ, self._ready.launch
+        variables = {**environ, **launch.environment, **self.slot(lane).variables}
+        return Evaluator(self._ready.evaluator, folder=folder, environ=variables)
 
     def _report(self, run: Run) -> Callable[[str], None]:
         """Log what is done for a run before its first training; people hear that it is begun."""
@@ -310,7 +314,7 @@ class Trainings:
             writable=(cache, *plan.writable),
             readable=(*ready.launch.readable, *ready.source.links.values(), *plan.data, *plan.readable),
             fixed=tuple(work / name for name in self.workspace.frozen),
-            hidden=(*plan.hidden, *self.hidden),
+            hidden=(*plan.hidden, *(self._description.hidden if self._description else ())),
             network=plan.network,
             withheld=slot.withheld,
         )
@@ -429,9 +433,6 @@ class Trainings:
             training = self.folders.attempt(decided.number, decided.attempt)
             if decided.status is Status.KEEP and (training / CACHE).exists():  # else it is on a node
                 self._cache.take(training)
-
-    def _evaluating(self, lane: int) -> Path:
-        return self.folders.trainings / (f"{EVALUATING}-{lane}" if lane else EVALUATING)
 
     def _ahead(self, lane: int) -> Path:
         return self.folders.trainings / f"{AHEAD}-{lane}"

@@ -7,16 +7,17 @@ know nothing of each other. These run at the same time. `judge` makes a verdict 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from loop.errors import UserError
 from loop.evaluation.noise import Noise
@@ -70,6 +71,9 @@ class Score:
     refused: str = ""
 
 
+NO_MODEL = Score(refused=f"the program saves no {MODEL} in its current folder at its end")
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """The head: the number it printed, and those that were found of it."""
@@ -110,17 +114,6 @@ def evaluator_of(setting: tuple[str, ...], repository: Path, commit: str) -> str
 
 def _name_of(command: tuple[str, ...]) -> str:
     return next((word for word in command if word.endswith(".py")), command[-1])
-
-
-class Scorer(Protocol):
-    """The evaluator of one run, wherever it runs."""
-
-    @property
-    def model_command(self) -> tuple[str, ...]: ...
-    async def describe(self) -> Description: ...
-    async def score(
-        self, models: Sequence[Program], *, out: Path, head: Path | None, mark: str = ""
-    ) -> Score: ...
 
 
 class Evaluator:
@@ -173,10 +166,20 @@ class Evaluator:
         why = _why_failed(result, 0) or "its answer is not what an evaluator says"
         raise UserError(f"{self.name} describe: {why}. Correct it, or set EVALUATE=none to go without.")
 
-    async def score(
-        self, models: Sequence[Program], *, out: Path, head: Path | None, mark: str = ""
-    ) -> Score:
-        """Score the model that `models` answer for; its losses are in `out` then, to be the next `head`."""
+    async def score(self, models: list[Program], *, out: Path, head: Path | None, mark: str) -> Score:
+        """Score the model that `models` answer for; its losses are in `out` then, to be the next `head`.
+
+        Data that has changed since the run began is said in place of a score.
+
+        Raises:
+            UserError: the evaluator does not answer.
+            OSError: the disk is full, or this machine can start no process.
+        """
+        # Not one after the other: describing reads all data.
+        score, description = await asyncio.gather(self._score(models, out, head, mark), self.describe())
+        return replace(score, refused=description.damaged or score.refused)
+
+    async def _score(self, models: list[Program], out: Path, head: Path | None, mark: str) -> Score:
         answer = out.with_name(f"{out.name}.json")
         answer.unlink(missing_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -195,9 +198,8 @@ class Evaluator:
         if result.ending == "exited" and score is not None and not score.refused:
             return score
         # What became of a model's process says more than what the scorer saw of it.
-        died = next(
-            (_why_failed(result, n) for n, code in enumerate(result.exit_codes) if n and _killed(code)), ""
-        )
+        killed = [place for place, code in enumerate(result.exit_codes) if place and _killed(code)]
+        died = _why_failed(result, killed[0]) if killed else ""
         said = score.refused if score and result.ending == "exited" else _why_failed(result, 0)
         return Score(refused=_clause(died or said or f"{self.name} score wrote no numbers"))
 

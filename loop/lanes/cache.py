@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from loop.evaluation.evaluator import MODEL
 from loop.files import make_folders, remove, why_not_copied, writing
 from loop.git.checkout import Source
+from loop.process.programs import Program
 from loop.process.trainer import AHEAD
+from loop.sandbox.sandbox import Sandbox
 from loop.sandbox.view import View, private_environment
 
 log = logging.getLogger(__name__)
@@ -88,26 +91,30 @@ class CompileCache:
                         make_folders(training / CACHE, str(path))
                         new.rename(training / CACHE / path)
 
-    def views_of_models(self, view: View, training: Path, models: int) -> tuple[View, ...]:
-        """Return what each process that answers for the model of a training sees; `view` is the training's.
+    def answering(
+        self, view: View, training: Path, sandbox: Sandbox, command: Sequence[str], count: int
+    ) -> list[Program]:
+        """Return what answers for the model of a training, whose `view` it has; nothing if it left none.
 
-        Two can leave nothing for each other: what one may write, the other does not see. The second has its
-        own temporary folder and copy of the cache, which are made.
+        Two of them can leave nothing for each other: what one may write, the other does not see. The second
+        has its own temporary folder and copy of the cache, which are made.
         """
-        if models == 1:
-            return (view,)
-        second = training / SECOND
-        cache, tmp = second / CACHE, second / TMP
-        remove(second)
-        tmp.mkdir(parents=True)
-        with self._making:
-            self.copy_into(second)
-        readable = (*view.readable, *(path for path in view.writable if path != training / CACHE))
-        alone = replace(
-            view, writable=(training / CACHE,), readable=readable, fixed=(view.work,), network=False
-        )
-        environment = {**view.environment, **private_environment(cache, tmp)}
-        return alone, replace(alone, tmp=tmp, environment=environment, writable=(cache,))
+        if not (view.work / MODEL).is_file():
+            return []
+        views = [view]
+        if count == 2:
+            second = training / SECOND
+            cache, tmp = second / CACHE, second / TMP
+            remove(second)
+            tmp.mkdir(parents=True)
+            with self._making:
+                self.copy_into(second)
+            readable = (*view.readable, *(path for path in view.writable if path != training / CACHE))
+            fixed, writable = (view.work,), (training / CACHE,)
+            alone = replace(view, writable=writable, readable=readable, fixed=fixed, network=False)
+            environment = {**view.environment, **private_environment(cache, tmp)}
+            views = [alone, replace(alone, tmp=tmp, environment=environment, writable=(cache,))]
+        return [Program(sandbox.wrap(each, command), each.work, each.environment) for each in views]
 
     def copy_into(self, training: Path) -> None:
         (training / CACHE).mkdir(exist_ok=True)

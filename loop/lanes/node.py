@@ -19,7 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from loop.errors import UserError
-from loop.evaluation.evaluator import MODEL, Description, Evaluator, Score, command_of
+from loop.evaluation.evaluator import NO_MODEL, Description, Evaluator, Score, command_of
 from loop.experiment import Ending
 from loop.files import has_something, holds, remove
 from loop.git.checkout import Source
@@ -40,7 +40,6 @@ from loop.logs.capture import LOG
 from loop.machine import look_at_gpus
 from loop.process.environment import PREPARE, Launch, Launcher, data_folders, training_environment
 from loop.process.liveness import Quiet, sample, watch
-from loop.process.programs import Program
 from loop.process.supervisor import OUTCOME
 from loop.process.trainer import Job, Trainer, TrainingProcess, mark_of
 from loop.process.worker import in_thread
@@ -307,21 +306,16 @@ class NodeLane:
             return Evaluated(Score(refused="its node has lost the model"))
         run = self._runs[attempt.run]
         view = self._view(run, training.folder)
-        if not (view.work / MODEL).is_file():
-            return Evaluated(Score(refused=f"the program saves no {MODEL} in its current folder at its end"))
-        out, before = self._home / "losses.npz", self._home / "head.npz"
-        evaluator = self._evaluator(run)
-        views = CompileCache(training.folder.parent).views_of_models(view, training.folder, run.models)
-        wrap, command = run.sandbox.wrap, evaluator.model_command
-        models = [Program(wrap(each, command), each.work, each.environment) for each in views]
+        out, before, evaluator = self._home / "losses.npz", self._home / "head.npz", self._evaluator(run)
+        cache, command = CompileCache(training.folder.parent), evaluator.model_command
+        models = cache.answering(view, training.folder, run.sandbox, command, run.models)
+        if not models:
+            return Evaluated(NO_MODEL)
         await in_thread(self._fill_evaluator, run)
         await in_thread(before.write_bytes, head)
-        scoring = evaluator.score(
-            models, out=out, head=before if head else None, mark=mark_of(training.folder)
-        )
-        score, description = await asyncio.gather(scoring, evaluator.describe())
-        losses = out.read_bytes() if out.is_file() else b""
-        return Evaluated(replace(score, refused=description.damaged or score.refused), losses)
+        mark = mark_of(training.folder)
+        score = await evaluator.score(models, out=out, head=before if head else None, mark=mark)
+        return Evaluated(score, out.read_bytes() if out.is_file() else b"")
 
     # Folders
 

@@ -214,15 +214,14 @@ def _link() -> tuple[int, ...]:
 
 def _shared_file() -> int:
     if hasattr(os, "memfd_create"):
-        file = os.memfd_create("exchange")
+        file = FileIO(os.memfd_create("exchange"))
     else:
         import tempfile  # takes long
 
         with tempfile.TemporaryFile() as temporary:
-            file = os.dup(temporary.fileno())
-    moved = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 10)  # a sandbox is begun by a shell, which opens its 9
-    os.close(file)
-    return moved
+            file = FileIO(os.dup(temporary.fileno()))
+    with file:  # a sandbox is begun by a shell, which opens its 9
+        return fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 10)
 
 
 if __name__ == "__main__":

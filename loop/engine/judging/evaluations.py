@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from dataclasses import replace
 from pathlib import Path
 
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
-from loop.evaluation.evaluator import MODEL, Description, Score, Scored, judge
+from loop.evaluation.evaluator import Description, Score, Scored, judge
 from loop.evaluation.noise import Noise, read_noise
 from loop.evaluation.plausibility import TIMELESS, Implausible, doubt_text, implausible
 from loop.evidence import NO_DOUBT, Belief, Doubt, Evaluation
 from loop.experiment import Experiment, Run, Status
 from loop.machine import look_at_gpus
-from loop.process.trainer import mark_of
 from loop.process.worker import in_thread
 from loop.store.evidence.verdicts import read_evaluation
 
@@ -41,13 +38,8 @@ class Evaluations:
         Raises:
             UserError: the evaluator does not answer, or the data is damaged.
         """
-        evaluator = self._trainings.evaluator()
-        if evaluator is None:
-            return
-        await in_thread(self._trainings.fill_evaluator, run)
-        self.description = await evaluator.describe()
-        self._trainings.hidden = self.description.hidden
-        if self.description.damaged:
+        self.description = await self._trainings.describe_evaluator(run)
+        if self.description and self.description.damaged:
             raise UserError(self.description.damaged)
 
     def checks(self, run: Run) -> bool:
@@ -121,28 +113,13 @@ class Evaluations:
         return self._device_mb
 
     async def _score(self, run: Run, measured: Experiment, best: Experiment | None) -> Score:
-        evaluator = self._trainings.evaluator(measured.lane)
-        assert evaluator is not None, "it is checked before"
-        count = self.description.models if self.description else 1
-        head = None if best is None else self._losses(best.number)
-        folder = self._trainings.folders.attempt(measured.number, measured.attempt)
+        out, head = self._losses(measured.number), None if best is None else self._losses(best.number)
         try:
-            models = await in_thread(self._trainings.models_of, measured, evaluator.model_command, count)
-            if not models:
-                return Score(refused=f"the program saves no {MODEL} in its current folder at its end")
-            await in_thread(self._trainings.fill_evaluator, run, measured.lane)
             await in_thread(self._clear_losses, run, best)
-            scoring = evaluator.score(
-                models,
-                out=self._losses(measured.number),
-                head=head if head and head.is_file() else None,
-                mark=mark_of(folder),
-            )
-            # Not one after the other: it reads all data.
-            score, description = await asyncio.gather(scoring, evaluator.describe())
+            known = head if head and head.is_file() else None
+            return await self._trainings.score(run, measured, out=out, head=known)
         except (UserError, OSError) as error:  # of the machine, not of the program
             return Score(refused=str(error))
-        return replace(score, refused=description.damaged or score.refused)
 
     def _scored(self, run: Run, best: Experiment) -> Scored | None:
         found = read_evaluation(self._journal, run.id, best.number, best.attempt)

@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loop.engine.plan import Plan
 from loop.engine.trainings import T, Trainings
 from loop.errors import UserError
-from loop.evaluation.evaluator import Description, Score, Scorer
+from loop.evaluation.evaluator import Description, Score
 from loop.experiment import Experiment, Reason, Run, Training
 from loop.files import remove, writing
 from loop.lanes.cluster import TAMPERED, Cluster, RemoteTraining, node_reason, unlike
 from loop.lanes.node import Attempt, Prepared, Recipe
 from loop.lanes.node_setup import make_bundle
 from loop.lanes.protocol import LiveTraining, Slot
-from loop.process.programs import Program
 from loop.process.worker import in_thread
 
 PREPARE_SECONDS = 7200.0  # for a node to fetch data and packages
@@ -41,7 +40,6 @@ class RemoteTrainings(Trainings):
         self._cluster = cluster
         self._given: tuple[Recipe, bytes] | None = None
         self._actors: dict[int, str] = {}  # those that are prepared, by lane
-        self._description: Description | None = None
 
     # Nodes
 
@@ -144,48 +142,15 @@ class RemoteTrainings(Trainings):
 
     # Evaluation
 
-    def evaluator(self, lane: int = 0) -> Scorer | None:
-        return (
-            RemoteEvaluator(self._cluster, lane, self._key, self._description) if self._description else None
-        )
+    async def describe_evaluator(self, run: Run) -> Description | None:  # noqa: ARG002
+        return self._description  # what a node said at the start
 
-    def fill_evaluator(self, run: Run, lane: int = 0) -> None:
-        """Do nothing: the node does."""
-
-    def models_of(self, measured: Experiment, command: tuple[str, ...], count: int) -> tuple[Program, ...]:  # noqa: ARG002
-        return (Program(command, self.folders.attempt(measured.number, measured.attempt), {}),)
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteEvaluator:
-    """Has models evaluated where they were trained; `description` is what a node said at the start."""
-
-    cluster: Cluster
-    lane: int
-    run: str
-    description: Description
-
-    @property
-    def model_command(self) -> tuple[str, ...]:
-        return ()
-
-    async def describe(self) -> Description:
-        return self.description
-
-    async def score(
-        self,
-        models: Sequence[Program],
-        *,
-        out: Path,
-        head: Path | None,
-        mark: str = "",  # noqa: ARG002
-    ) -> Score:
-        """Score the model of the attempt whose folder all `models` run in."""
-        attempt = Attempt(self.run, *map(int, models[0].cwd.name.split("-")))
+    async def score(self, run: Run, measured: Experiment, *, out: Path, head: Path | None) -> Score:  # noqa: ARG002
         losses = await in_thread(head.read_bytes) if head else b""
+        attempt = Attempt(self._key, measured.number, measured.attempt)
         try:
             async with asyncio.timeout(EVALUATE_SECONDS):
-                asked = self.cluster.evaluate(self.lane, attempt, losses)
+                asked = self._cluster.evaluate(measured.lane, attempt, losses)
                 found = await asyncio.shield(asyncio.wrap_future(asked))
         except TimeoutError:
             return Score(refused="its node gave no answer")

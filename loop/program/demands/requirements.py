@@ -10,6 +10,7 @@ import ast
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from string import ascii_uppercase
 from typing import TypeAlias
 
 from loop.errors import UserError
@@ -222,14 +223,10 @@ def known_letters(source: str) -> tuple[frozenset[str], ...]:
             case ast.Match(subject=subject, cases=cases):
                 values = [case.pattern.value for case in cases if isinstance(case.pattern, ast.MatchValue)]
                 compared.setdefault(ast.dump(subject), set()).update(*map(_texts, values))
-    letters = (frozenset(filter(_is_letter, texts)) for texts in compared.values())
+    letters = (frozenset(ascii_uppercase).intersection(texts) for texts in compared.values())
     return tuple(dict.fromkeys(each for each in letters if len(each) > 1))
 
 
 def _texts(node: ast.expr | None) -> list[str]:
     parts = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
     return [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-
-
-def _is_letter(text: str) -> bool:
-    return len(text) == 1 and text.isascii() and text.isupper()

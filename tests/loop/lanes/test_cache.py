@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from loop.errors import UserError
+from loop.evaluation.evaluator import MODEL
 from loop.lanes.cache import CACHE, TMP, WORK, CompileCache
 from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
 from loop.sandbox.view import View, private_environment
@@ -16,7 +17,7 @@ from loop.sandbox.view import View, private_environment
 LOOK = """
 import os, sys
 from pathlib import Path
-places = [Path(), Path.home(), Path("/tmp"), Path("/dev/shm"), *map(Path, sys.argv[2:])]
+places = [Path(), Path.home(), Path("/tmp"), Path("/dev/shm"), *map(Path, sys.argv[1:])]
 places += [Path(folder) for name, folder in os.environ.items() if name.endswith(("DIR", "PATH"))]
 for place in places:
     if place.is_dir():
@@ -24,7 +25,7 @@ for place in places:
 for place in places:
     try:
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"told-{sys.argv[1]}").touch()
+        (place / "told-something").touch()
         print("wrote", place.name)
     except OSError:
         pass
@@ -44,6 +45,7 @@ def training(disk_path: Path) -> Path:
     folder = disk_path / "trainings" / "1-1"
     for name in (WORK, CACHE, TMP):
         (folder / name).mkdir(parents=True)
+    (folder / WORK / MODEL).touch()
     return folder
 
 
@@ -64,15 +66,12 @@ def view(training: Path, disk_path: Path) -> View:
 def test_two_processes_of_one_model_can_leave_each_other_nothing(
     order: tuple[int, int], view: View, training: Path, sandbox: Sandbox
 ) -> None:
-    views = CompileCache(training.parent).views_of_models(view, training, 2)
+    argv = (sys.executable, "-c", LOOK, *map(str, view.writable), str(training))
+    programs = CompileCache(training.parent).answering(view, training, sandbox, argv, 2)
     said = []
-    for place in order:
-        argv = (sys.executable, "-c", LOOK, str(place), *map(str, view.writable), str(training), str(TMP))
-        command = sandbox.wrap(views[place], argv)
-        environment = dict(views[place].environment)
-        said.append(
-            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-        )
+    for each in (programs[place] for place in order):
+        ran = subprocess.run(each.argv, env=dict(each.env), stdout=subprocess.PIPE, text=True, check=True)
+        said.append(ran.stdout)
     for words in said:
         assert {line for line in words.splitlines() if line.startswith("found")} == {"found"}
         assert "wrote tmp" in words
@@ -88,19 +87,25 @@ def test_the_second_begins_with_what_was_compiled_and_nothing_of_an_earlier_one(
     (training.parent / CACHE).mkdir()
     (training.parent / CACHE / "kernel").touch()
     for _ in range(2):
-        first, second = cache.views_of_models(view, training, 2)
-        assert first.writable == (training / CACHE,)
-        assert [path.name for path in second.tmp.iterdir()] == []
-        (own,) = second.writable
-        assert [path.name for path in own.iterdir()] == ["kernel"]
-        (second.tmp / "left").touch()
-        (own / "left").touch()
+        _, second = cache.answering(view, training, Sandbox(SandboxKind.NONE), ("true",), 2)
+        tmp, kernels = Path(second.env["TMPDIR"]), Path(second.env["TRITON_CACHE_DIR"]).parent
+        assert list(tmp.iterdir()) == []
+        assert [path.name for path in kernels.iterdir()] == ["kernel"]
+        (tmp / "left").touch()
+        (kernels / "left").touch()
 
 
-def test_one_process_sees_what_its_training_saw(view: View, training: Path) -> None:
-    assert CompileCache(training.parent).views_of_models(view, training, 1) == (view,)
+def test_no_process_of_two_reaches_a_network(view: View, training: Path, sandbox: Sandbox) -> None:
+    def shares(count: int) -> list[bool]:
+        programs = CompileCache(training.parent).answering(view, training, sandbox, ("true",), count)
+        return ["--share-net" in each.argv for each in programs]
+
+    assert shares(2) == [False, False]
+    assert shares(1) == [True]  # it has what the training had
 
 
-def test_no_process_of_two_reaches_a_network(view: View, training: Path) -> None:
-    views = CompileCache(training.parent).views_of_models(view, training, 2)
-    assert [each.network for each in views] == [False, False]
+def test_nothing_answers_for_a_training_that_left_no_model(view: View, training: Path) -> None:
+    (training / WORK / MODEL).unlink()
+    assert (
+        CompileCache(training.parent).answering(view, training, Sandbox(SandboxKind.NONE), ("true",), 2) == []
+    )
