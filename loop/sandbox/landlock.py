@@ -1,12 +1,12 @@
 """The sandbox where namespaces are refused: a program that confines itself by Landlock and becomes another.
 
-    python -I -S landlock.py '{"read": […], "write": […], "network": false, "seccomp": "…"}' PROGRAM…
+    python -I -S landlock.py '{"read": […], "write": […], "list": […], "network": false, …}' PROGRAM…
 
-It gives up all capabilities, reaches only the paths named (`write` includes reading, `read` executing), and
-dies with its parent. It does not hold: unix sockets by path, UDP, modes and times of files elsewhere, what
-/proc tells of other processes, their limits and priorities, shared memory (/dev/shm, System V), keys of the
-user, and a file that should be read-only in a folder that is not; signals and abstract sockets before Linux
-6.12, TCP before 6.7.
+It gives up all capabilities, reaches only the paths named (`write` includes reading, `read` executing, `list`
+tells names), and dies with its parent. It does not hold: unix sockets by path, UDP, modes and times of files
+elsewhere, names of what is hidden in a folder that is shown, what /proc tells of other processes, their
+limits and priorities, shared memory (/dev/shm, System V), keys of the user, and a file that should be
+read-only in a folder that is not; signals and abstract sockets before Linux 6.12, TCP before 6.7.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 
 # linux/landlock.h: the rights on files, in the order of their bits, by the version that brought them
 _OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # execute, write, read, truncate, ioctl of a device
-_READ = 1 << 0 | 1 << 2 | 1 << 3  # execute, read a file, list a folder
+_LIST = 1 << 3
+_READ = 1 << 0 | 1 << 2 | _LIST  # execute, read a file, list a folder
 _RIGHTS = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
 _NET = {4: 1 << 0 | 1 << 1}  # bind and connect by TCP
 _SCOPES = {6: 1 << 0 | 1 << 1}  # abstract sockets and signals
@@ -70,8 +71,8 @@ def restrict(rules: dict[str, Any]) -> None:
     ruleset = _checked(
         libc.syscall(_CREATE_RULESET, ctypes.byref(attributes), ctypes.c_size_t(ctypes.sizeof(attributes)), 0)
     )
-    for paths, allowed in ((rules["read"], _READ), (rules["write"], rights)):
-        for path in paths:
+    for access, allowed in {"read": _READ, "write": rights, "list": _LIST}.items():
+        for path in rules[access]:
             _allow(libc, ruleset, path, allowed & rights)
     _checked(libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _checked(libc.syscall(_RESTRICT_SELF, ruleset, 0))

@@ -200,16 +200,18 @@ def landlock_rules(view: View, argv: Sequence[str]) -> str:
         ]
         for access in (Access.READ, Access.WRITE)
     }
+    shown = (mount.source for mount in mounts if mount.access in paths)
+    split = [path for path in shown if any(one.is_relative_to(path) for one in hidden)]
+    filtered = not view.network and os.uname().machine in seccomp.MACHINES
     own = [f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")]
     hidden = [resolve(path, {}) for path in view.hidden]
     shared = map(str, _without(Path("/dev/shm"), hidden))  # noqa: S108 - the machine's
     rules = {
         "read": [*paths[Access.READ], "/proc"],
         "write": [*paths[Access.WRITE], *own, *shared, *devices(view.withheld)],
+        "list": [str(path) for path in split],  # or nothing below is found, Python's own modules neither
         "network": view.network,
-        "seccomp": ""
-        if view.network or os.uname().machine not in seccomp.MACHINES
-        else seccomp.rules().hex(),
+        "seccomp": seccomp.rules().hex() if filtered else "",
     }
     return json.dumps(rules)
 
@@ -321,9 +323,7 @@ def _without(path: Path, hidden: Sequence[Path]) -> Iterator[Path]:
         for child in path.iterdir():
             if not child.is_symlink():
                 yield from _without(child, hidden)
-            elif not any(_overlap(resolve(child, {}), one) for one in hidden):
-                yield child
-
-
-def _overlap(one: Path, other: Path) -> bool:
-    return one.is_relative_to(other) or other.is_relative_to(one)
+            else:
+                real = resolve(child, {})
+                if not any(real.is_relative_to(one) or one.is_relative_to(real) for one in hidden):
+                    yield child

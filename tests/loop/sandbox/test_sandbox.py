@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,6 +165,16 @@ def test_a_training_has_no_capability_and_gets_none(works: Sandbox, tmp_path: Pa
     assert status["NoNewPrivs"] == "1"
     if os.geteuid() == 0:
         assert int(status["CapBnd"], 16) == 0
+
+
+def test_python_finds_its_modules_where_some_are_hidden(works: Sandbox, tmp_path: Path) -> None:
+    """The audit text of the CPU profile is such."""
+    hidden = Path(sysconfig.get_path("stdlib"), "wsgiref")
+    view = View(tmp_path, tmp_path, {}, readable=readable_for(Path(sys.executable)), hidden=(hidden,))
+    argv = (sys.executable, "-c", f"import json; print(open('{hidden}/__init__.py').read())")
+    ran = subprocess.run(works.wrap(view, argv), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.stdout == ""
+    assert ran.stderr.splitlines()[-1].startswith(("PermissionError", "FileNotFoundError"))
 
 
 @pytest.mark.parametrize("network", [True, False])
