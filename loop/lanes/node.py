@@ -307,8 +307,8 @@ class NodeLane:
         run = self._runs[attempt.run]
         view = self._view(run, training.folder)
         out, before, evaluator = self._home / "losses.npz", self._home / "head.npz", self._evaluator(run)
-        cache, command = CompileCache(training.folder.parent), evaluator.model_command
-        models = cache.answering(view, training.folder, run.sandbox, command, run.models)
+        cache, how = CompileCache(training.folder.parent), (run.sandbox, evaluator.model_command, run.models)
+        models = await in_thread(cache.answering, view, training.folder, *how)
         if not models:
             return Evaluated(NO_MODEL)
         await in_thread(self._fill_evaluator, run)
