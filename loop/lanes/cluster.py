@@ -216,14 +216,14 @@ class Cluster:
         self, lane: int, attempt: Attempt, folder: Path, copies: Sequence[Path] = ()
     ) -> RemoteTraining:
         """Find a training that a bot before this one began."""
-        for path in (folder / LOG, *copies):  # all of it comes again
-            with suppress(OSError):
-                path.unlink()
         return self._follow(RemoteTraining(self, lane, attempt, folder, copies))
 
     def _follow(self, training: RemoteTraining) -> RemoteTraining:
         """Begin a training or watch it, once it is known which lanes there are."""
         lane, attempt = training.lane, training.attempt
+        for path in (training.folder / LOG, *training.copies):  # of the lane's last training, or comes again
+            with suppress(OSError):
+                path.unlink()
         with self._changed:
             self._trainings[attempt] = training
             if self._settled and lane not in self._lanes:

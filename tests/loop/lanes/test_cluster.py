@@ -117,6 +117,13 @@ async def test_experiments_are_trained_on_nodes_and_leave_here_what_they_would_h
     assert not list(site.nodes.glob("*/lane-*/trainings/*/0-1")), "a lane keeps only its last training"
 
 
+def test_a_training_does_not_begin_with_the_log_of_the_one_before(site: Site, tmp_path: Path) -> None:
+    copy = tmp_path / "run.log"
+    copy.write_text("step 00070 (100.0%) | loss: 1.0 | remaining: 0s\n")
+    site.cluster.train(0, Attempt("1-1", 1, 1), "", None, tmp_path / "1-1", [copy])
+    assert not copy.exists()
+
+
 async def test_what_a_lost_node_trained_is_trained_elsewhere_and_is_no_crash(site: Site) -> None:
     engine = site.engine(WAITS)
     await site.runs.follow(engine)
