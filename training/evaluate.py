@@ -51,6 +51,7 @@ LIMIT = 300.0  # seconds for all of it, the imports too
 SAME_ANSWER = 0.02  # nats between the two answers (Kullback-Leibler) at one position
 SAME_LOSS = 0.00001  # nats between two losses in the mean, on a CPU
 SAME_LOSS_ON_GPU = 0.02  # the same where other kernels may have been chosen
+SAME_TOKEN = 1.0  # nats that one token may be told worse in the second process; by other kernels at most 0.2
 SAME_MEAN = 0.0003  # nats that the mean loss may be lower in the process that was asked more
 CHANCE = 4.0  # standard errors that this mean may be off; more than any chance makes it
 BETS = 0.01, 0.03, 0.1, 0.3  # shares of what one has that are bet on a token of other text to be foreseen
@@ -76,7 +77,8 @@ class Scorer:
         import numpy as np
 
         self.text, self.questions, self.shape, self.read = text, questions, shape, read
-        self.losses = np.zeros(questions.inputs.shape, dtype=np.float32)  # nats
+        shape_of_all = (len(text.inputs) + questions.count, text.inputs.shape[1])
+        self.losses = np.zeros(shape_of_all, dtype=np.float32)  # nats
         self.kept: dict[int, Floats] = {}  # of a row that one process has answered, and the other will
         self.apart: dict[int, float] = {}  # nats between the two answers, at the position where it is most
 
@@ -155,7 +157,7 @@ def score(
     found |= dict.fromkeys(["gain_val", "gain_val_se", "gain_audit", "gain_audit_se"])
     found |= {"prefix": "", "refused": "", "apart": None}
     try:
-        scorer = ask(corpus, models, seed)
+        scorer, other = ask(corpus, models, seed, head)
     except RefusedError as error:
         return found | {"refused": str(error)}
     text = scorer.text
@@ -163,29 +165,42 @@ def score(
     if wrong := int((~np.isfinite(losses)).sum()):
         sentence = f"The loss is no finite number at {wrong:,} of {losses.size:,} positions."
         return found | {"refused": sentence}
-    other = read_losses(head, text)
     write_losses(out, text, losses)
     most = max(scorer.apart.values())
     found |= {"prefix": leaks(scorer), "apart": most if math.isfinite(most) else None}
     return found | numbers(text, losses, other)
 
 
-def ask(corpus: prepare.Corpus, models: tuple[Asked, Asked], seed: int) -> Scorer:
-    """Ask the first model every row, after the second has answered the rows that are asked twice."""
+def ask(
+    corpus: prepare.Corpus, models: tuple[Asked, Asked], seed: int, head: Path | None
+) -> tuple[Scorer, Floats | None]:
+    """Ask the first process every row, then the second some again; returns the head's losses too."""
     gpu = has_gpu()
     effort = ON_GPU if gpu else ON_CPU
     text = read_text(corpus, effort)
     questions = Questions(text, seed, effort.probed)
-    several = len(questions.second) // 8  # batches, so that a row meets others each time
+    several = questions.count // 8  # batches, so that a row meets others each time
     rows = max(2, min(several, effort.batch // prepare.MAX_SEQ_LEN))
     shape = Shape(rows, prepare.MAX_SEQ_LEN, corpus.vocabulary, half=gpu)
     scorer = Scorer(text, questions, shape, gpu_reader(shape, text.token_bytes) if gpu else CpuReader(shape))
+    other = read_losses(head, text)
     try:
-        scorer.ask_all(models[1], questions.second)
         scorer.ask_all(models[0], questions.first)
+        before = expected(text) if other is None else other
+        questions.look_closer(before - scorer.losses[: len(text.inputs)])
+        scorer.ask_all(models[1], questions.second)
     except OSError as error:
         raise RefusedError(f"The file that both processes share cannot be used: {error.strerror}.") from error
-    return scorer
+    return scorer, other
+
+
+def expected(text: Text) -> Floats:
+    """The losses of who knows only how often each token stands in the text, in nats."""
+    import numpy as np
+
+    often = np.bincount(text.targets.ravel(), minlength=len(text.token_bytes))
+    losses: Floats = np.log(text.targets.size / np.maximum(often, 1))[text.targets]
+    return np.where(text.sizes > 0, losses, 0)
 
 
 def numbers(text: Text, losses: Floats, head: Floats | None) -> dict[str, float]:
@@ -234,6 +249,11 @@ def leaks(scorer: Scorer) -> str:
     counts = ~questions.after & (text.sizes[questions.probed] > 0)
     more = scorer.losses[rows:].astype(float) - scorer.losses[questions.probed]
     hidden = counts & (np.arange(counts.shape[1]) == questions.cuts[:, None] - 1)
+    if worse := [value for value in more[hidden] if not value <= SAME_TOKEN]:
+        return (
+            f"Answers depend on later tokens: {len(worse)} of {len(more)} tokens are told worse, "
+            f"by up to {max(worse):.1f} nats, where they are hidden."
+        )
     if mean := surely_more(more, hidden):
         return f"Answers depend on later tokens: the loss is {mean:.2g} nats higher where the next is hidden."
     if mean := surely_more(more, counts):

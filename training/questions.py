@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import prepare  # type: ignore[import-not-found]
 
@@ -83,10 +83,11 @@ def spread(rows: int, most: int) -> Ints:
 
 
 class Questions:
-    """What two processes with the same model are asked, each in random order, who know nothing of each other.
+    """What two processes with the same model are asked, who know nothing of each other.
 
-    The first gets every row of the text; the second some of them, with other text from a cut on and beside
-    other rows. So whatever the first has seen or learnt of a row or of others, the second has not.
+    The first gets every row of the text, in random order; then the second some of them, with other text from
+    a cut on and beside other rows. So whatever the first has seen or learnt of a row or of others, the second
+    has not. Half of these rows and cuts are drawn; the others are where the first has told a token best.
     The other text is in pieces, each of another row; where one begins is chance, and no token before tells.
     Numbers from `len(text.inputs)` on are rows of the second kind.
     """
@@ -94,11 +95,33 @@ class Questions:
     def __init__(self, text: Text, seed: int, probed: int) -> None:
         import numpy as np
 
-        random = np.random.default_rng(seed)
+        self.text, self.random = text, np.random.default_rng(seed)
         rows, length = text.inputs.shape
-        count = min(rows, max(probed, int(PROBED * rows)))
-        self.probed = random.permutation(rows)[:count]
-        self.cuts = random.integers(1, length, count)
+        self.count = min(rows, max(probed, int(PROBED * rows)))
+        self.first = self.random.permutation(rows)
+        self.probed = self.random.permutation(rows)[: -(-self.count // 2)]
+        self.cuts = self.random.integers(1, length, len(self.probed))
+        self.checked = [  # positions in the drawn rows
+            np.unique(
+                np.concatenate([np.arange(max(0, cut - CHECKED), cut), self.random.integers(0, cut, CHECKED)])
+            )
+            for cut in self.cuts
+        ]
+        self.probe_of = {int(row): probe for probe, row in enumerate(self.probed)}
+        self.probe_of |= {rows + probe: probe for probe in range(len(self.probed))}
+        self.inputs, self.targets = text.inputs, text.targets  # of all questions known so far
+
+    def look_closer(self, gains: npt.NDArray[np.floating[Any]]) -> None:
+        """Choose the rows and cuts that are not drawn, by what each position gains in the first, in nats."""
+        import numpy as np
+
+        text, random = self.text, self.random
+        rows, length = text.inputs.shape
+        known = np.where(np.isfinite(gains), gains, -np.inf)[:, :-1]  # the last token has no other one after
+        known[self.probed] = -np.inf
+        closer = np.argsort(-known.max(1))[: self.count - len(self.probed)]
+        self.probed = np.concatenate([self.probed, closer])
+        self.cuts = np.concatenate([self.cuts, known[closer].argmax(1) + 1])
         self.after = np.arange(length) >= self.cuts[:, None]
         size = max(PIECE[0], int(PIECE[1] * length))
         starts = self.after & (random.random(self.after.shape) < 1 / size)  # at no distance that can be known
@@ -111,13 +134,4 @@ class Questions:
         self.inputs = np.concatenate([text.inputs, altered])
         targets = np.where(self.after, following, text.targets[self.probed])
         self.targets = np.concatenate([text.targets, targets])
-        self.first = random.permutation(rows)
-        self.second = rows + random.permutation(count)
-        self.probe_of = {int(row): probe for probe, row in enumerate(self.probed)}
-        self.probe_of |= {rows + probe: probe for probe in range(count)}
-        self.checked = [
-            np.unique(
-                np.concatenate([np.arange(max(0, cut - CHECKED), cut), random.integers(0, cut, CHECKED)])
-            )
-            for cut in self.cuts
-        ]
+        self.second = rows + random.permutation(self.count)

@@ -133,12 +133,21 @@ class Learning:
         return logits
 
 
+def in_few_rows(tokens: Tensor) -> Tensor:
+    begins = tokens[:, :2] @ torch.tensor([7, 1])
+    return (begins % 60 == 7)[:, None].expand(tokens.shape)
+
+
+def at_few_places(tokens: Tensor) -> Tensor:
+    before = functional.pad(tokens[:, :-1], (1, 0))
+    return (31 * tokens + before) % 499 == 5
+
+
 def cheats(honest: Model, more: Tensor) -> dict[str, Model]:
     table = honest(torch.arange(VOCABULARY))
 
-    def sometimes(tokens: Tensor) -> Tensor:  # where the token before says so
-        peeks = (tokens % 3 == 0).unsqueeze(-1)
-        return torch.where(peeks, next_tokens(tokens), table[tokens])
+    def peeking(when: Callable[[Tensor], Tensor]) -> Model:
+        return lambda tokens: torch.where(when(tokens).unsqueeze(-1), next_tokens(tokens), table[tokens])
 
     def hints(tokens: Tensor) -> Tensor:  # so seldom and so weak that only what follows by chance shows it
         peeks = (tokens % 5 == 0).unsqueeze(-1)
@@ -171,9 +180,9 @@ def cheats(honest: Model, more: Tensor) -> dict[str, Model]:
 
     return {
         "the next token": next_tokens,
-        "the next token, at times": sometimes,
+        "the next token, at times": peeking(lambda tokens: tokens % 3 == 0),
         "the next token, remembered": Remembering(next_tokens),
-        "the next token, at times, remembered": Remembering(sometimes),
+        "the next token, at times, remembered": Remembering(peeking(lambda tokens: tokens % 3 == 0)),
         "a hint of the next token, at times, remembered": Remembering(hints),
         "the token after the next": two_ahead,
         "the words of the row": words_of_the_row,
@@ -185,6 +194,8 @@ def cheats(honest: Model, more: Tensor) -> dict[str, Model]:
         "learns very little while it is tested, remembered": Remembering(Learning(more, 0.001)),
         "learns from what it is asked first": Learning(more, 0.1, most=1),
         "a hint of a hint of the next token": slight,
+        "the next token in few rows": peeking(in_few_rows),
+        "the next token at few places": peeking(at_few_places),
         "n-grams filled while it is tested": Learning(torch.full((VOCABULARY,) * 3, -4.0)),
         "n-grams filled while it is tested, remembered": Remembering(
             Learning(torch.full((VOCABULARY,) * 3, -4.0))
@@ -199,6 +210,7 @@ CHEATS = (
     "the words of the batch", "statistics of the batch", "other rows", "learns while it is tested",
     "learns very little while it is tested", "learns very little while it is tested, remembered",
     "learns from what it is asked first", "a hint of a hint of the next token",
+    "the next token in few rows", "the next token at few places",
     "n-grams filled while it is tested", "n-grams filled while it is tested, remembered",
 )  # fmt: skip
 
@@ -233,6 +245,7 @@ def asked_twice(
     targets = random.integers(0, 100, (4 * probed, length))
     text = asked.Text(np.roll(targets, 1, 1), targets, np.ones(100, dtype=np.int64), 3 * probed, 1.0, "")
     questions = asked.Questions(text, seed, probed)
+    questions.look_closer(random.random(targets.shape))
     scorer = evaluate.Scorer(text, questions, replace(SHAPE, half=gpu), None)
     scorer.losses[: len(targets)] = math.log(100) + random.exponential(0.3, targets.shape)
     there = scorer.losses[questions.probed]
@@ -276,6 +289,7 @@ def losses_by(
     inputs = np.pad(targets[:, :-1], ((0, 0), (1, 0)))
     text = asked.Text(inputs, targets, np.ones(300, dtype=np.int64), rows * 4 // 5, 1.0, "")
     questions = asked.Questions(text, seed, 128)
+    questions.look_closer(random.random(targets.shape))
     probabilities = given(share[questions.targets], random)
     return text, questions, -np.log(probabilities).astype(np.float32)
 
