@@ -251,12 +251,13 @@ def leaks(scorer: Scorer) -> str:
     hidden = counts & (np.arange(counts.shape[1]) == questions.cuts[:, None] - 1)
     if worse := [value for value in more[hidden] if not value <= SAME_TOKEN]:
         return (
-            f"Answers depend on later tokens: {len(worse)} of {len(more)} tokens are told worse, "
-            f"by up to {max(worse):.1f} nats, where they are hidden."
+            f"Answers depend on later tokens or on other rows: {len(worse)} of {len(more)} tokens are told "
+            f"worse, by up to {max(worse):.1f} nats, where these are hidden."
         )
-    if mean := surely_more(more, hidden):
+    drawn = len(apart)  # those behind them are not, so that chance is for them
+    if mean := surely_more(more[:drawn], hidden[:drawn]):
         return f"Answers depend on later tokens: the loss is {mean:.2g} nats higher where the next is hidden."
-    if mean := surely_more(more, counts):
+    if mean := surely_more(more, counts & ~hidden):
         return f"Answers depend on rows asked before: without them the loss is {mean:.2g} nats higher."
     unlike = np.abs(more[counts]).mean() if counts.any() else 0.0
     on_gpu = scorer.shape.half or sys.platform == "darwin"  # Apple's, perhaps: only the other side knows
