@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import UserError
 from loop.evaluation.evaluator import MODEL
 from loop.lanes.cache import CACHE, TMP, WORK, CompileCache
-from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
+from loop.sandbox.sandbox import Sandbox, SandboxKind
 from loop.sandbox.view import View, private_environment
 
 LOOK = """
@@ -30,14 +29,6 @@ for place in places:
     except OSError:
         pass
 """
-
-
-@pytest.fixture
-def sandbox() -> Sandbox:
-    try:
-        return find_sandbox(SandboxKind.BWRAP)
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -64,10 +55,10 @@ def view(training: Path, disk_path: Path) -> View:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "second first"])
 def test_two_processes_of_one_model_can_leave_each_other_nothing(
-    order: tuple[int, int], view: View, training: Path, sandbox: Sandbox
+    order: tuple[int, int], view: View, training: Path, bwrap: Sandbox
 ) -> None:
     argv = (sys.executable, "-c", LOOK, *map(str, view.writable), str(training))
-    programs = CompileCache(training.parent).answering(view, training, sandbox, argv, 2)
+    programs = CompileCache(training.parent).answering(view, training, bwrap, argv, 2)
     said = []
     for each in (programs[place] for place in order):
         ran = subprocess.run(each.argv, env=dict(each.env), stdout=subprocess.PIPE, text=True, check=True)
@@ -95,9 +86,9 @@ def test_the_second_begins_with_what_was_compiled_and_nothing_of_an_earlier_one(
         (kernels / "left").touch()
 
 
-def test_no_process_of_two_reaches_a_network(view: View, training: Path, sandbox: Sandbox) -> None:
+def test_no_process_of_two_reaches_a_network(view: View, training: Path, bwrap: Sandbox) -> None:
     def shares(count: int) -> list[bool]:
-        programs = CompileCache(training.parent).answering(view, training, sandbox, ("true",), count)
+        programs = CompileCache(training.parent).answering(view, training, bwrap, ("true",), count)
         return ["--share-net" in each.argv for each in programs]
 
     assert shares(2) == [False, False]
