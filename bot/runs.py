@@ -402,7 +402,7 @@ class Runs:
                 if name and not engine.evaluations.checks(state.run):
                     yield Check("evaluation", None, "off in this run, as the baseline's was not believed")
                 else:
-                    yield evaluation_check(name, engine.evaluations.description)
+                    yield evaluation_check(name, engine.evaluations.trainings.description)
 
     def _make_engine(self, run: Run) -> Engine:
         settings = self.settings

@@ -91,7 +91,7 @@ class Trainings:
         # By lane, for its next training: a supervisor, and what waits in place of the program.
         self._spares: dict[int, tuple[Supervisor, Waiting | None]] = {}
         self.unfit: dict[int, Reason] = {}  # the lanes that cannot train this run, as `prepare` found
-        self._description: Description | None = None  # of this run's evaluator
+        self.description: Description | None = None  # of this run's evaluator
 
     def prepare(self, run: Run) -> None:
         """Find out how this run trains, and make the environment of its packages.
@@ -139,18 +139,17 @@ class Trainings:
         """Tell whether this run's numbers can be evaluated; `prepare` need not have been called."""
         return bool(evaluator_of(self.plan.evaluate, run.repository, run.base_commit))
 
-    async def describe_evaluator(self, run: Run) -> Description | None:
-        """Return what `Evaluator.describe` does of this run's; None where its repository has none."""
+    async def describe_evaluator(self, run: Run) -> None:
+        """Find the description of this run's evaluator, if it has one; see `Evaluator.describe`."""
         if self._ready.evaluator:
-            self._description = await (await in_thread(self._make_evaluator, run, 0)).describe()
-        return self._description
+            self.description = await (await in_thread(self._make_evaluator, run, 0)).describe()
 
     async def score(self, run: Run, measured: Experiment, *, out: Path, head: Path | None) -> Score:
         """Score the model of a training where it was trained; see `Evaluator.score`."""
-        assert self._description is not None, "it is asked before"
+        assert self.description is not None, "it is asked before"
         folder, lane = self.folders.attempt(measured.number, measured.attempt), measured.lane
         evaluator = await in_thread(self._make_evaluator, run, lane)
-        how = self.plan.sandbox, evaluator.model_command, self._description.models
+        how = self.plan.sandbox, evaluator.model_command, self.description.models
         models = await in_thread(self._cache.answering, self._view(folder, lane), folder, *how)
         if not models:
             return NO_MODEL
@@ -314,7 +313,7 @@ class Trainings:
             writable=(cache, *plan.writable),
             readable=(*ready.launch.readable, *ready.source.links.values(), *plan.data, *plan.readable),
             fixed=tuple(work / name for name in self.workspace.frozen),
-            hidden=(*plan.hidden, *(self._description.hidden if self._description else ())),
+            hidden=(*plan.hidden, *(self.description.hidden if self.description else ())),
             network=plan.network,
             withheld=slot.withheld,
         )

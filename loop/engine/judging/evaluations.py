@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loop.engine.trainings import Trainings
 from loop.errors import UserError
-from loop.evaluation.evaluator import Description, Score, Scored, judge
+from loop.evaluation.evaluator import Score, Scored, judge
 from loop.evaluation.noise import Noise, read_noise
 from loop.evaluation.plausibility import TIMELESS, Implausible, doubt_text, implausible
 from loop.evidence import NO_DOUBT, Belief, Doubt, Evaluation
@@ -27,10 +27,9 @@ class Evaluations:
     """
 
     def __init__(self, trainings: Trainings) -> None:
-        self._trainings = trainings
+        self.trainings = trainings
         self._journal = trainings.journal
         self._device_mb: float | None = None
-        self.description: Description | None = None
 
     async def prepare(self, run: Run) -> None:
         """Find out what no training may see, after the trainings are prepared.
@@ -38,13 +37,13 @@ class Evaluations:
         Raises:
             UserError: the evaluator does not answer, or the data is damaged.
         """
-        self.description = await self._trainings.describe_evaluator(run)
-        if self.description and self.description.damaged:
-            raise UserError(self.description.damaged)
+        await self.trainings.describe_evaluator(run)
+        if (description := self.trainings.description) and description.damaged:
+            raise UserError(description.damaged)
 
     def checks(self, run: Run) -> bool:
         """Tell whether the numbers of a run are evaluated, as far as is known."""
-        if not self._trainings.has_evaluator(run):
+        if not self.trainings.has_evaluator(run):
             return False
         baseline = read_evaluation(self._journal, run.id, 0)
         return baseline is None or baseline.belief is Belief.BELIEVED
@@ -107,7 +106,7 @@ class Evaluations:
     def _memory_of_device(self) -> float | None:
         """Return what the GPUs have together; asked for once."""
         if self._device_mb is None:
-            state = None if self._trainings.plan.recipe else look_at_gpus()  # nodes have others
+            state = None if self.trainings.plan.recipe else look_at_gpus()  # nodes have others
             sizes = [gpu.memory_mb or math.inf for gpu in state.gpus] if state else []
             self._device_mb = sum(sizes) or math.inf
         return self._device_mb
@@ -117,7 +116,7 @@ class Evaluations:
         try:
             await in_thread(self._clear_losses, run, best)
             known = head if head and head.is_file() else None
-            return await self._trainings.score(run, measured, out=out, head=known)
+            return await self.trainings.score(run, measured, out=out, head=known)
         except (UserError, OSError) as error:  # of the machine, not of the program
             return Score(refused=str(error))
 
@@ -128,11 +127,11 @@ class Evaluations:
         return Scored(best.value, found.numbers)
 
     def _losses(self, number: int) -> Path:
-        return self._trainings.folders.losses / f"{number}.npz"
+        return self.trainings.folders.losses / f"{number}.npz"
 
     def _clear_losses(self, run: Run, best: Experiment | None) -> None:
         """Remove the losses of all but the head, the heads before it, and what may become one."""
-        files = {path.stem: path for path in self._trainings.folders.losses.glob("*.npz")}
+        files = {path.stem: path for path in self.trainings.folders.losses.glob("*.npz")}
         numbers = [int(stem) for stem in files if stem.isdigit()]
         decided = self._journal.experiments_at(run.id, numbers)
         kept = [each.number for each in decided if each.status is Status.KEEP][-MOST_LOSSES:]

@@ -18,7 +18,7 @@ from typing import Any
 from loop.engine.plan import Plan
 from loop.engine.trainings import T, Trainings
 from loop.errors import UserError
-from loop.evaluation.evaluator import Description, Score
+from loop.evaluation.evaluator import Score
 from loop.experiment import Experiment, Reason, Run, Training
 from loop.files import remove, writing
 from loop.lanes.cluster import TAMPERED, Cluster, RemoteTraining, node_reason, unlike
@@ -88,7 +88,7 @@ class RemoteTrainings(Trainings):
     def _why_unfit(self, index: int, found: Prepared | str) -> Reason | None:
         if isinstance(found, Prepared):
             why = unlike(found.alike, json.loads(self._alike_path.read_text()))
-            self._description = self._description or (None if why else found.description)
+            self.description = self.description or (None if why else found.description)
         else:
             why = f"cannot train this run: {found}"
         return node_reason(f"node {self.slot(index).node} {why}") if why else None
@@ -142,8 +142,8 @@ class RemoteTrainings(Trainings):
 
     # Evaluation
 
-    async def describe_evaluator(self, run: Run) -> Description | None:  # noqa: ARG002
-        return self._description  # what a node said at the start
+    async def describe_evaluator(self, run: Run) -> None:
+        """Do nothing: a node has said it at the start."""
 
     async def score(self, run: Run, measured: Experiment, *, out: Path, head: Path | None) -> Score:  # noqa: ARG002
         losses = await in_thread(head.read_bytes) if head else b""

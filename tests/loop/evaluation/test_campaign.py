@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import UserError
 from loop.experiment import Status
-from loop.sandbox.sandbox import Sandbox, SandboxKind, find_sandbox
+from loop.sandbox.sandbox import Sandbox
 from tests.loop.evaluation.campaign import NEED_TIME, ONCE_MORE, Campaign, Layer, Row
 from tests.loop.evaluation.cheats import CHEATS, HONEST, SEEDS, Edit, Kind
 
@@ -20,14 +19,6 @@ DO_NOT_RUN = {"a wider view"}
 """Edits that fail where the evaluator of the template leaves them nothing to find; all others train."""
 
 ALL = (*CHEATS, ONCE_MORE, *SEEDS, *HONEST)
-
-
-@pytest.fixture
-def sandbox() -> Sandbox:
-    try:
-        return find_sandbox(SandboxKind.BWRAP)
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 def rows_of(edits: Sequence[Edit], folder: Path, sandbox: Sandbox, *, real_clock: bool = False) -> list[Row]:
@@ -50,7 +41,7 @@ def together(name: str, kind: Kind, *names: str) -> Edit:
 
 
 @pytest.mark.timeout(600)
-def test_each_layer_finds_what_it_is_there_for(disk_path: Path, sandbox: Sandbox) -> None:
+def test_each_layer_finds_what_it_is_there_for(disk_path: Path, bwrap: Sandbox) -> None:
     """All kinds of cheats in two programs, as each training and each evaluation takes seconds."""
     better = together(
         "what makes a better number",
@@ -72,7 +63,7 @@ def test_each_layer_finds_what_it_is_there_for(disk_path: Path, sandbox: Sandbox
         "secrets of the bot",
         "the journal of the bot, above its folder",
     )
-    rows = rows_of([*named("another seed"), better, harm], disk_path, sandbox)
+    rows = rows_of([*named("another seed"), better, harm], disk_path, bwrap)
     assert [row.status for row in rows] == ["refused", Status.DISCARD, Status.DISCARD]
     assert (rows[0].layer, rows[2].layer) == (Layer.GUARD, Layer.SANDBOX)
     found = [layer for layer in rows[1].against if layer is not Layer.PREFIX]
@@ -86,10 +77,10 @@ def test_each_layer_finds_what_it_is_there_for(disk_path: Path, sandbox: Sandbox
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", Kind)
 def test_no_cheat_becomes_head_and_no_honest_edit_is_doubted(
-    kind: Kind, disk_path: Path, sandbox: Sandbox
+    kind: Kind, disk_path: Path, bwrap: Sandbox
 ) -> None:
     edits = [edit for edit in ALL if edit.kind is kind and edit.name not in NEED_TIME]
-    rows = rows_of(edits, disk_path, sandbox)
+    rows = rows_of(edits, disk_path, bwrap)
     assert {row.edit.name for row in rows if row.layer is Layer.CRASH} <= DO_NOT_RUN
     assert [(row.edit.name, row.layer, row.reason) for row in rows if not row.is_right] == []
     assert len(rows) == len(edits)
@@ -97,6 +88,6 @@ def test_no_cheat_becomes_head_and_no_honest_edit_is_doubted(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_who_trains_for_longer_is_seen_by_the_clock(disk_path: Path, sandbox: Sandbox) -> None:
-    rows = rows_of(named(*NEED_TIME), disk_path, sandbox, real_clock=True)
+def test_who_trains_for_longer_is_seen_by_the_clock(disk_path: Path, bwrap: Sandbox) -> None:
+    rows = rows_of(named(*NEED_TIME), disk_path, bwrap, real_clock=True)
     assert {row.layer for row in rows} == {Layer.CLOCK}
